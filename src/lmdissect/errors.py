@@ -1,0 +1,108 @@
+"""What can go wrong, named by what happened.
+
+* LmdissectError
+  x UserInputError (exit code 2: the user can mend it)
+    + UnreadableInputError
+    + MissingDependencyError
+    + ModelReferenceError
+      - UnsafeModelError
+    + NothingToDoError
+    + UnusableOutputError
+      - OutputLockedError
+      - StaleArtifactError
+  x RunFailedError (exit code 1: the run failed)
+    + NonFiniteScoreError
+    + NonFiniteLossError
+    + OutOfSpaceError
+    + DamagedArtifactError
+    + MismatchedScoresError
+
+Every message is one line that says what happened, where, and what to do. The command line prints it without a traceback.
+"""
+
+__all__ = [
+    "DamagedArtifactError",
+    "LmdissectError",
+    "MismatchedScoresError",
+    "MissingDependencyError",
+    "ModelReferenceError",
+    "NonFiniteLossError",
+    "NonFiniteScoreError",
+    "NothingToDoError",
+    "OutOfSpaceError",
+    "OutputLockedError",
+    "RunFailedError",
+    "StaleArtifactError",
+    "UnreadableInputError",
+    "UnsafeModelError",
+    "UnusableOutputError",
+    "UserInputError",
+]
+
+
+class LmdissectError(Exception):
+    """Root of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UserInputError(LmdissectError):
+    """Bad arguments or bad input; the message says how to mend it."""
+
+    exit_code = 2
+
+
+class UnreadableInputError(UserInputError):
+    """A file is missing, truncated, corrupted, or not in a format we read."""
+
+
+class MissingDependencyError(UserInputError):
+    """A package that the request needs is not installed; the message holds the install line."""
+
+
+class ModelReferenceError(UserInputError):
+    """A model reference points at nothing, or at something that is not a model."""
+
+
+class UnsafeModelError(ModelReferenceError):
+    """Loading would run pickled or remote code, and the user did not allow it."""
+
+
+class NothingToDoError(UserInputError):
+    """After dropping what cannot be used, nothing is left."""
+
+
+class UnusableOutputError(UserInputError):
+    """The output path cannot be created or written."""
+
+
+class OutputLockedError(UnusableOutputError):
+    """Another process is writing this output folder."""
+
+
+class StaleArtifactError(UnusableOutputError):
+    """The output folder holds an artifact of other settings or inputs; the message names the fields."""
+
+
+class RunFailedError(LmdissectError):
+    """The run started and could not be finished."""
+
+
+class NonFiniteScoreError(RunFailedError):
+    """A model gave a NaN or infinite log-probability; the message names the document."""
+
+
+class NonFiniteLossError(RunFailedError):
+    """The training loss became NaN or infinite; the message names the step."""
+
+
+class OutOfSpaceError(RunFailedError):
+    """The disk of the output folder is full; the message names path and bytes."""
+
+
+class DamagedArtifactError(RunFailedError):
+    """A finished artifact's files do not match its manifest."""
+
+
+class MismatchedScoresError(UserInputError):
+    """Two score folders that are to be compared were made from different texts or settings."""

@@ -1,0 +1,90 @@
+"""Hidden states and logits apart, so that no full [B, T, V] logits are ever held.
+
+Shape letters: B texts in a batch, T tokens, N tokens of all texts in a row, D hidden size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Head", "separate_head"]
+
+_CHECK_TOKENS = 24
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last step of a causal language model: hidden states to logits.
+
+    Attributes:
+        backbone: Everything before; called with ``input_ids`` it returns the last hidden state.
+        weight_VD: Output embedding.
+        bias_V: Its bias, or None.
+        softcap: Gemma's final soft cap c: logits become c * tanh(logits / c); None for none.
+        scale: Factor on the logits (Cohere's ``logit_scale``); 1.0 for none.
+    """
+
+    backbone: torch.nn.Module
+    weight_VD: torch.Tensor  # noqa: N815 - shape letters
+    bias_V: torch.Tensor | None  # noqa: N815
+    softcap: float | None
+    scale: float
+
+    def hidden(self, input_ids_BT: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        """Last hidden states, shape (B, T, D). Rows are padded on the right, which causal attention never looks at: no mask is needed."""
+        hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False).last_hidden_state  # noqa: N806
+        return hidden_BTD
+
+    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        """Float32 logits, shape (N, V): the matrix product in the weights' dtype, everything after it in float32."""
+        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()  # noqa: N806
+        if self.scale != 1.0:
+            logits_NV = logits_NV * self.scale  # noqa: N806
+        if self.softcap is not None:
+            logits_NV = torch.tanh(logits_NV / self.softcap) * self.softcap  # noqa: N806
+        return logits_NV
+
+
+def separate_head(model: "PreTrainedModel") -> Head | None:
+    """Split ``model`` into backbone and head, and prove on a short sequence that the parts compute what ``model.forward`` computes.
+
+    Returns:
+        The head, or None where the family does something between hidden states and logits that we do not know: then the caller uses
+        ``model.forward``, which is slower and always right.
+    """
+    embedding = model.get_output_embeddings()
+    backbone = getattr(model, model.base_model_prefix, None)
+    if backbone is None or backbone is model or not isinstance(embedding, torch.nn.Linear):
+        return None
+    config = model.config.get_text_config()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    head = Head(
+        backbone=backbone,
+        weight_VD=embedding.weight,
+        bias_V=embedding.bias,
+        softcap=float(softcap) if softcap else None,
+        scale=float(getattr(config, "logit_scale", None) or 1.0),
+    )
+    return head if _agrees(head, model) else None
+
+
+def _agrees(head: Head, model: "PreTrainedModel") -> bool:
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = int(head.weight_VD.shape[0])
+    input_ids = torch.randint(0, vocabulary, (1, _CHECK_TOKENS), generator=generator).to(head.weight_VD.device)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
+            actual = head.logits(head.hidden(input_ids)[0])
+    except (AttributeError, TypeError):
+        return False
+    finally:
+        model.train(training)
+    return expected.shape == actual.shape and bool((expected - actual).abs().max() <= _TOLERANCE.get(head.weight_VD.dtype, 1e-3))

@@ -1,0 +1,209 @@
+"""A model in memory, ready to score or to train."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+
+from lmdissect.errors import ModelReferenceError, UserInputError
+from lmdissect.models.head import Head, separate_head
+from lmdissect.models.resolve import ResolvedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = ["DeviceName", "DtypeName", "LanguageModel", "LoadOptions", "load_model", "load_tokenizer"]
+
+DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+DeviceName: TypeAlias = str
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load.
+
+    Attributes:
+        dtype: Type of the weights; ``auto`` is float32 on CPU and MPS, bfloat16 on CUDA. Log-probabilities are float32 in every case.
+        device: ``auto`` (CUDA, then MPS, then CPU), or a torch device name.
+    """
+
+    dtype: DtypeName = "auto"
+    device: DeviceName = "auto"
+
+    def torch_device(self) -> torch.device:
+        """The device to use.
+
+        Raises:
+            UserInputError: Unknown, or not on this machine.
+        """
+        if self.device == "auto":
+            if torch.cuda.is_available():
+                return torch.device("cuda")
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            message = f"--device {self.device}: not usable here ({' '.join(str(error).split())[:80]}); try --device cpu"
+            raise UserInputError(message) from error
+        return device
+
+    def torch_dtype(self, device: torch.device) -> torch.dtype:
+        """The weights' dtype on ``device``.
+
+        Raises:
+            UserInputError: Unknown name.
+        """
+        if self.dtype == "auto":
+            return torch.bfloat16 if device.type == "cuda" else torch.float32
+        if self.dtype not in _DTYPES:
+            message = f"--dtype {self.dtype}: choose auto, {', '.join(_DTYPES)}"
+            raise UserInputError(message)
+        return _DTYPES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Attributes:
+        resolved: The files it came from.
+        model: The transformers model, in eval mode; an adapter is merged into it.
+        tokenizer: Its fast tokenizer.
+        head: Hidden states and logits apart, or None where the family does not allow it.
+        max_context: Longest input in tokens (the config's position limit), or None where it has none.
+    """
+
+    resolved: ResolvedModel
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerFast"
+    head: Head | None
+    max_context: int | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of distinct parameters; tied ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def load_model(resolved: ResolvedModel, options: LoadOptions | None = None) -> LanguageModel:
+    """Load a model for scoring.
+
+    An adapter is merged in float32 before the cast to the wanted dtype, so that scoring costs what the base costs and the sum is rounded once.
+
+    Raises:
+        ModelReferenceError: The files are no causal language model, or the adapter does not fit.
+        UserInputError: Device or dtype cannot be used.
+    """
+    chosen = options or LoadOptions()
+    device = chosen.torch_device()
+    dtype = chosen.torch_dtype(device)
+    model = load_weights(resolved, dtype if resolved.adapter_folder is None else torch.float32)
+    if resolved.adapter_folder is not None:
+        model = _merge_adapter(model, resolved)
+    model = model.to(device=device, dtype=dtype).eval()  # type: ignore[arg-type]
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return LanguageModel(resolved, model, load_tokenizer(resolved), separate_head(model), int(limit) if limit else None)
+
+
+def load_tokenizer(resolved: ResolvedModel) -> "PreTrainedTokenizerFast":
+    """Load the tokenizer alone: the adapter's own where it has one, else the base's.
+
+    Raises:
+        ModelReferenceError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - heavy
+
+    folder = resolved.folder
+    if resolved.adapter_folder is not None and (resolved.adapter_folder / "tokenizer_config.json").is_file():
+        folder = resolved.adapter_folder
+    try:
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=resolved.trust.trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        message = f"{resolved.reference}: its tokenizer cannot be loaded ({' '.join(str(error).split())[:160]})"
+        raise ModelReferenceError(message) from error
+    return tokenizer
+
+
+def load_weights(resolved: ResolvedModel, dtype: torch.dtype) -> "PreTrainedModel":
+    """Load the base's weights on the CPU, without an adapter.
+
+    Raises:
+        ModelReferenceError: The files are no causal language model.
+    """
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+
+    arguments: dict[str, object] = {
+        "dtype": dtype,
+        "trust_remote_code": resolved.trust.trust_remote_code,
+        "use_safetensors": not resolved.trust.allow_pickle,
+        "attn_implementation": _attention(resolved),
+    }
+    if resolved.trust.allow_pickle:
+        del arguments["use_safetensors"]
+    try:
+        with quiet_transformers():
+            loaded: PreTrainedModel
+            loaded, info = AutoModelForCausalLM.from_pretrained(str(resolved.folder), output_loading_info=True, **arguments)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError) as error:
+        message = f"{resolved.reference}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
+        raise ModelReferenceError(message) from error
+    missing = sorted(info.get("missing_keys", []))
+    if missing:  # transformers would fill them with random numbers and go on
+        message = f"{resolved.reference}: {len(missing)} weights are missing from its files (first: {missing[0]}): the model is incomplete"
+        raise ModelReferenceError(message)
+    return loaded
+
+
+def _attention(resolved: ResolvedModel) -> str:
+    import json  # noqa: PLC0415 - used here alone
+
+    config = json.loads((resolved.folder / "config.json").read_text(encoding="utf-8"))
+    nested = config.get("text_config", {})
+    capped = config.get("attn_logit_softcapping") or nested.get("attn_logit_softcapping")
+    return "eager" if capped else "sdpa"  # sdpa would silently drop a soft cap on attention scores
+
+
+def _merge_adapter(model: "PreTrainedModel", resolved: ResolvedModel) -> "PreTrainedModel":
+    from peft import PeftModel  # noqa: PLC0415 - heavy
+
+    try:
+        wrapped = PeftModel.from_pretrained(model, str(resolved.adapter_folder))
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        message = f"{resolved.reference}: the adapter does not fit its base ({' '.join(str(error).split())[:200]})"
+        raise ModelReferenceError(message) from error
+    merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+    return merged
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own progress bars and load reports off the terminal; our errors say what matters."""
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - heavy
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

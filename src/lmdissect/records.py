@@ -1,0 +1,136 @@
+"""Frozen records that cross a stage border. One meaning per name; units end a name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Document", "FactorShift", "ProbeSet", "ProbeText", "RejectedRecord", "TextScores", "UnavailableRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a training corpus.
+
+    Attributes:
+        document_id: Unique within its corpus.
+        text: The text itself.
+    """
+
+    document_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """One input record that was set aside: where it stood and why. Rejections are counted and named, never silent."""
+
+    source: str
+    record: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeText:
+    """One text of a probe set: an original or a variant of the document ``document_id``."""
+
+    document_id: str
+    variant: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSet:
+    """Originals and variants, paired by document id.
+
+    Attributes:
+        texts: All texts, in input order; (document_id, variant) is unique.
+        factors: Factor of every variant name but ``original``, in report order.
+        source: Where the set was read from, in the user's words.
+        rejected: Records that were set aside while reading.
+        generators: Who wrote each variant, where the set records it (variant name to a free text).
+    """
+
+    texts: tuple[ProbeText, ...]
+    factors: Mapping[str, str]
+    source: str
+    rejected: tuple[RejectedRecord, ...] = ()
+    generators: Mapping[str, str] = field(default_factory=dict)
+
+    def by_variant(self) -> dict[str, dict[str, str]]:
+        """Texts as ``{variant: {document_id: text}}``, variants in input order."""
+        table: dict[str, dict[str, str]] = {}
+        for text in self.texts:
+            table.setdefault(text.variant, {})[text.document_id] = text.text
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """Token scores of one text under one model.
+
+    All arrays have shape (n,) for the n kept tokens of the text (a token limit may keep fewer than there are).
+
+    Attributes:
+        token_id: Vocabulary ids of the text's own tokens (no prefix).
+        char_start: First character each token covers, as an index into the text.
+        char_end: One past the last character each token covers.
+        logprob_nats: float32 log-probability of each token given its context; NaN marks a token without a score (the first token where the
+            model gets no prefix). NaN is never stored: on disk it is null.
+        num_tokens: Tokens of the whole text, before a limit.
+        num_scored: Tokens with a score, n(x).
+        num_scored_bytes: UTF-8 bytes of the text that the scored tokens cover, b(x).
+        truncated: Whether a token limit cut the text.
+    """
+
+    token_id: npt.NDArray[np.int32]
+    char_start: npt.NDArray[np.int32]
+    char_end: npt.NDArray[np.int32]
+    logprob_nats: npt.NDArray[np.float32]
+    num_tokens: int
+    num_scored: int
+    num_scored_bytes: int
+    truncated: bool
+
+    @property
+    def total_logprob_nats(self) -> float:
+        """l(x): sum of the scores, added up in float64."""
+        return float(np.nansum(self.logprob_nats.astype(np.float64)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorShift:
+    """One row of the shift table: how far finetuning moved one factor. Columns as in docs/file-formats.md."""
+
+    base_model: str
+    tuned_model: str
+    factor: str
+    variant: str
+    reference: str
+    normalization: str
+    estimate: float
+    ci_low: float
+    ci_high: float
+    level: float
+    ci_method: str
+    p_value: float
+    p_holm: float
+    num_documents: int
+    base_contrast: float
+    tuned_contrast: float
+    gain: float
+    share: float | None
+    share_ci_low: float | None
+    share_ci_high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableRow:
+    """A number that could not be computed, and why. Listed in the manifest, never written as an empty estimate."""
+
+    table: str
+    variant: str
+    reference: str
+    normalization: str
+    reason: str

@@ -1,0 +1,37 @@
+"""Artifacts on disk: canonical fingerprints, atomic writes, manifests written last, verified reads. Knows no stage."""
+
+from lmdissect.store.artifact import ArtifactFolder, FileRecord, Manifest, open_artifact, read_artifact, read_manifest, versions
+from lmdissect.store.files import (
+    output_folder,
+    output_guard,
+    read_json,
+    read_table,
+    replace_folder,
+    write_bytes,
+    write_json,
+    write_table,
+    write_text,
+)
+from lmdissect.store.fingerprint import fingerprint, hash_file, hash_text
+
+__all__ = [
+    "ArtifactFolder",
+    "FileRecord",
+    "Manifest",
+    "fingerprint",
+    "hash_file",
+    "hash_text",
+    "open_artifact",
+    "output_folder",
+    "output_guard",
+    "read_artifact",
+    "read_json",
+    "read_manifest",
+    "read_table",
+    "replace_folder",
+    "versions",
+    "write_bytes",
+    "write_json",
+    "write_table",
+    "write_text",
+]

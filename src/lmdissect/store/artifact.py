@@ -1,0 +1,318 @@
+"""An artifact: a folder with data files and, written last, a `manifest.json` that says what made it and what it holds.
+
+Life of a folder:
+
+    .lock           held (flock) by the one process that writes; the kernel releases it when that process dies
+    started.json    stage, key, config and inputs of the work in progress, so that chunks of other settings are never taken up
+    chunks/         finished pieces, each appearing by rename; the name carries the content's hash
+    *.parquet ...   the artifact's files
+    manifest.json   appears last; from then on the artifact is finished, and chunks/ and started.json are gone
+
+The *key* is the hash of stage, schema version, all config fields and the hashes of all inputs. A folder of another key is an error that names the
+fields that differ: never a warning, never served.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lmdissect.errors import DamagedArtifactError, OutputLockedError, StaleArtifactError, UnreadableInputError, UnusableOutputError
+from lmdissect.store.files import output_folder, output_guard, read_json, write_bytes, write_json, write_table
+from lmdissect.store.fingerprint import fingerprint, hash_file
+
+__all__ = ["SCHEMA_VERSION", "ArtifactFolder", "FileRecord", "Manifest", "open_artifact", "read_artifact", "read_manifest", "versions"]
+
+SCHEMA_VERSION = 1
+"""Raised when a stored format or a formula changes, so that older artifacts are not served as new ones."""
+
+_MANIFEST = "manifest.json"
+_STARTED = "started.json"
+_LOCK = ".lock"
+_CHUNKS = "chunks"
+_HASH_CHARS = 16
+_PACKAGES = ("lmdissect", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy", "pyarrow")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Frozen):
+    """Hash and size of one file of an artifact."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Manifest(_Frozen):
+    """What made an artifact and what it holds."""
+
+    schema_version: int
+    stage: str
+    key: str
+    config: dict[str, Any] = Field(description="all settings; part of the key")
+    inputs: dict[str, Any] = Field(description="hashes of all inputs; part of the key")
+    files: dict[str, FileRecord]
+    counts: dict[str, int] = Field(description="what was kept and what was not")
+    details: dict[str, Any] = Field(description="what the stage wants to tell: rejected records, self-checks, model facts, unavailable rows")
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    started_at: str
+    finished_at: str
+    wall_s: float
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {"platform": platform.platform(), "processor": platform.machine(), "num_cpus": os.cpu_count() or 1}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class ArtifactFolder:
+    """An artifact while one process, holding the lock, makes or reuses it. Made by `open_artifact`."""
+
+    def __init__(self, folder: Path, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.stage = stage
+        self.config = dict(config)
+        self.inputs = dict(inputs)
+        self.key = fingerprint({"schema_version": SCHEMA_VERSION, "stage": stage, "config": self.config, "inputs": self.inputs})
+        self.finished: Manifest | None = None
+        self.damage: list[str] = []
+        self._started_at = _now()
+        self._started_s = time.monotonic()
+
+    def _begin(self) -> None:
+        """Take up finished or half-done work of the same key, or refuse a folder that holds anything else."""
+        if (self.folder / _MANIFEST).exists():
+            manifest = read_manifest(self.folder)
+            self._refuse_other(manifest.stage, manifest.key, manifest.config, manifest.inputs)
+            self.damage = _damaged_files(self.folder, manifest)
+            if not self.damage:
+                self.finished = manifest
+                return
+            (self.folder / _MANIFEST).unlink()
+        elif (self.folder / _STARTED).exists():
+            started = read_json(self.folder / _STARTED)
+            self._refuse_other(started["stage"], started["key"], started["config"], started["inputs"])
+        elif any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+            message = f"{self.folder} is not empty and holds nothing of ours: choose a new or empty --out folder"
+            raise UnusableOutputError(message)
+        write_json(
+            self.folder / _STARTED, {"stage": self.stage, "key": self.key, "config": self.config, "inputs": self.inputs, "started_at": self._started_at}
+        )
+
+    def _refuse_other(self, stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        if key == self.key:
+            return
+        if stage != self.stage:
+            message = f"{self.folder} holds an artifact of the stage '{stage}', not '{self.stage}': choose another --out"
+            raise StaleArtifactError(message)
+        differing = [*_differing_fields(config, self.config), *_differing_fields(inputs, self.inputs)]
+        named = "; ".join(f"{name}: {_short(there)} there, {_short(here)} here" for name, there, here in differing) or "the format version"
+        message = f"{self.folder} was made with other settings ({named}): choose another --out, or delete that folder first"
+        raise StaleArtifactError(message)
+
+    def chunks(self) -> dict[int, Path]:
+        """Finished chunks by index. One whose content does not match its name's hash is removed, so that it is made again."""
+        found: dict[int, Path] = {}
+        for path in sorted((self.folder / _CHUNKS).glob("*.parquet")):
+            if path.name.startswith("."):
+                path.unlink()
+                continue
+            index, _, digest = path.stem.partition("-")
+            if hash_file(path)[:_HASH_CHARS] == digest:
+                found[int(index)] = path
+            else:
+                self.damage.append(f"{_CHUNKS}/{path.name}")
+                path.unlink()
+        return found
+
+    def write_chunk(self, index: int, table: pa.Table) -> Path:
+        """Store one finished piece of work; after this returns it survives a kill."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        content = sink.getvalue().to_pybytes()
+        path = self.folder / _CHUNKS / f"{index:06d}-{_digest(content)}.parquet"
+        write_bytes(path, content)
+        return path
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write one of the artifact's Parquet files."""
+        write_table(self.folder / name, table)
+
+    def finish(self, *, counts: Mapping[str, int], details: Mapping[str, Any]) -> Manifest:
+        """Hash every file, write the manifest, drop the chunks. From now on the artifact is finished."""
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            stage=self.stage,
+            key=self.key,
+            config=self.config,
+            inputs=self.inputs,
+            files=_file_records(self.folder),
+            counts=dict(counts),
+            details=dict(details),
+            versions=versions(),
+            machine=_machine(),
+            started_at=self._started_at,
+            finished_at=_now(),
+            wall_s=round(time.monotonic() - self._started_s, 3),
+        )
+        write_json(self.folder / _MANIFEST, manifest.model_dump(mode="json"))
+        self.drop_work()
+        self.finished = manifest
+        return manifest
+
+    def drop_work(self) -> None:
+        """Remove what only unfinished work needs."""
+        with output_guard(self.folder):
+            shutil.rmtree(self.folder / _CHUNKS, ignore_errors=True)
+            (self.folder / _STARTED).unlink(missing_ok=True)
+
+
+@contextmanager
+def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[ArtifactFolder]:
+    """Lock ``folder`` and hand out the artifact in it: finished (``.finished`` is its manifest), half done, or new.
+
+    Args:
+        folder: Output folder; created where missing.
+        stage: Name of the stage that makes the artifact.
+        config: Every setting, in canonical JSON types.
+        inputs: Hashes of every input, likewise.
+
+    Raises:
+        OutputLockedError: Another process is writing the folder.
+        StaleArtifactError: The folder holds an artifact of other settings or inputs.
+        UnusableOutputError: The folder cannot be written, or holds something that is not ours.
+    """
+    output_folder(folder)
+    with _locked(folder):
+        artifact = ArtifactFolder(folder, stage, config, inputs)
+        artifact._begin()
+        yield artifact
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    path = folder / _LOCK
+    with output_guard(path):
+        stream = path.open("a+", encoding="utf-8")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown"
+            message = f"another process ({owner}) is writing {folder}: wait until it ends, stop it, or choose another --out"
+            raise OutputLockedError(message) from error
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        stream.flush()
+        yield
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Manifest of a finished artifact.
+
+    Raises:
+        UnreadableInputError: The folder or its manifest is missing: nothing was made there, or the work is not finished.
+        DamagedArtifactError: The manifest cannot be understood.
+    """
+    path = folder / _MANIFEST
+    if not path.is_file():
+        state = "its work is not finished: run the command that was making it again" if (folder / _STARTED).exists() else "it holds no manifest.json"
+        message = f"{folder} is not a finished artifact ({state})" if folder.is_dir() else f"{folder}: no such folder"
+        raise UnreadableInputError(message)
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        message = f"{path} is not a manifest this version understands ({error.error_count()} problems): delete {folder} and make it again"
+        raise DamagedArtifactError(message) from error
+
+
+def read_artifact(folder: Path, stage: str) -> Manifest:
+    """Manifest of a finished artifact whose files were all verified against it.
+
+    Raises:
+        UnreadableInputError: No finished artifact there, or one of another stage.
+        DamagedArtifactError: A file is missing or changed; the message names it.
+    """
+    manifest = read_manifest(folder)
+    if manifest.stage != stage:
+        message = f"{folder} holds an artifact of the stage '{manifest.stage}', and one of '{stage}' is needed"
+        raise UnreadableInputError(message)
+    if damaged := _damaged_files(folder, manifest):
+        message = f"{folder}: {', '.join(damaged)} missing or changed since the manifest was written: run the command that made the folder again"
+        raise DamagedArtifactError(message)
+    return manifest
+
+
+def _file_records(folder: Path) -> dict[str, FileRecord]:
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    skip = {_MANIFEST, _STARTED}
+    return {
+        name: FileRecord(sha256=hash_file(folder / name), size_bytes=(folder / name).stat().st_size)
+        for name in names
+        if name not in skip and not name.startswith(f"{_CHUNKS}/")
+    }
+
+
+def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    return [
+        name
+        for name, record in manifest.files.items()
+        if not (folder / name).is_file() or (folder / name).stat().st_size != record.size_bytes or hash_file(folder / name) != record.sha256
+    ]
+
+
+def _differing_fields(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object, object]]:
+    found: list[tuple[str, object, object]] = []
+    for name in sorted({*there, *here}):
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found.extend(_differing_fields(old, new, f"{prefix}{name}."))
+        elif old != new:
+            found.append((prefix + name, old, new))
+    return found
+
+
+def _short(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    limit = 40
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_HASH_CHARS]

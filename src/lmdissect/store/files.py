@@ -1,0 +1,161 @@
+"""Atomic files: written to a temporary name in the same folder, fsynced, renamed. A reader sees the old file or the new one, never half."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmdissect.errors import DamagedArtifactError, OutOfSpaceError, UnusableOutputError
+
+__all__ = [
+    "output_folder",
+    "output_guard",
+    "read_json",
+    "read_table",
+    "replace_folder",
+    "write_bytes",
+    "write_json",
+    "write_table",
+    "write_text",
+]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def output_guard(path: Path) -> Iterator[None]:
+    """Turn the operating system's write errors on ``path`` into ours.
+
+    Raises:
+        OutOfSpaceError: The disk or quota is full.
+        UnusableOutputError: The path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            message = f"disk full while writing {path} ({_free_bytes(path)} bytes free): free some space and run the same command again; finished work is kept"
+            raise OutOfSpaceError(message) from error
+        message = f"cannot write {path}: {error.strerror or error}; choose another --out"
+        raise UnusableOutputError(message) from error
+
+
+def _free_bytes(path: Path) -> int:
+    for folder in (path, *path.parents):
+        if folder.exists():
+            return shutil.disk_usage(folder).free
+    return 0
+
+
+def output_folder(path: Path) -> Path:
+    """Create the folder ``path`` (and its parents) and check that it can be written.
+
+    Raises:
+        UnusableOutputError: It is a file, or it cannot be created or written.
+        OutOfSpaceError: The disk is full.
+    """
+    with output_guard(path):
+        path.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path)
+        os.close(handle)
+        Path(name).unlink()
+    return path
+
+
+def _write_through(path: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a temporary neighbour of ``path``, fsync it, rename it over ``path``, fsync the folder."""
+    with output_guard(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            fill(temporary)
+            temporary.chmod(0o644)
+            _fsync(temporary)
+            temporary.replace(path)
+            _fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    _write_through(path, lambda temporary: _write_all(temporary, content))
+
+
+def _write_all(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` to ``path`` as indented JSON, atomically; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write ``table`` to ``path`` as Parquet (zstd), atomically."""
+    _write_through(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def replace_folder(temporary: Path, path: Path) -> None:
+    """Move the finished folder ``temporary`` to ``path``, where nothing or an older version may stand."""
+    with output_guard(path):
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                _fsync(file)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+            path.rename(old / path.name)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+        _fsync(path.parent)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever it is; callers validate
+    """Read JSON that this package wrote.
+
+    Raises:
+        DamagedArtifactError: The file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        message = f"{path} cannot be read as JSON ({error}): delete its folder and run the command that made it again"
+        raise DamagedArtifactError(message) from error
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet file that this package wrote.
+
+    Raises:
+        DamagedArtifactError: The file is missing or not Parquet.
+    """
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        message = f"{path} cannot be read as Parquet ({error}): delete its folder and run the command that made it again"
+        raise DamagedArtifactError(message) from error
