@@ -10,18 +10,20 @@
     + UnusableOutputError
       - OutputLockedError
       - StaleArtifactError
+    + MismatchedScoresError
   x RunFailedError (exit code 1: the run failed)
     + NonFiniteScoreError
     + NonFiniteLossError
     + OutOfSpaceError
     + DamagedArtifactError
-    + MismatchedScoresError
+  x InterruptedRunError (exit code 130: the user asked to stop; finished work is kept)
 
 Every message is one line that says what happened, where, and what to do. The command line prints it without a traceback.
 """
 
 __all__ = [
     "DamagedArtifactError",
+    "InterruptedRunError",
     "LmdissectError",
     "MismatchedScoresError",
     "MissingDependencyError",
@@ -82,6 +84,12 @@ class OutputLockedError(UnusableOutputError):
 
 class StaleArtifactError(UnusableOutputError):
     """The output folder holds an artifact of other settings or inputs; the message names the fields."""
+
+
+class InterruptedRunError(LmdissectError):
+    """The user pressed Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
 
 
 class RunFailedError(LmdissectError):

@@ -50,6 +50,10 @@ class ProbeSet:
         source: Where the set was read from, in the user's words.
         rejected: Records that were set aside while reading.
         generators: Who wrote each variant, where the set records it (variant name to a free text).
+        prompt_hashes: Hash of the prompt frame each variant was written with, where known. Two variants with equal generator and prompt hash
+            share their writer.
+        audits: Summary of the audit of each variant, where there was one.
+        metadata: Further fields of a document (document id to ``keywords``, a list of strings, and ``answer``, a string), where known.
     """
 
     texts: tuple[ProbeText, ...]
@@ -57,6 +61,9 @@ class ProbeSet:
     source: str
     rejected: tuple[RejectedRecord, ...] = ()
     generators: Mapping[str, str] = field(default_factory=dict)
+    prompt_hashes: Mapping[str, str] = field(default_factory=dict)
+    audits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def by_variant(self) -> dict[str, dict[str, str]]:
         """Texts as ``{variant: {document_id: text}}``, variants in input order."""

@@ -3,6 +3,8 @@
 Shape letters: B texts in a batch, T tokens, N tokens of all texts in a row, D hidden size, V vocabulary.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,11 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Head", "separate_head"]
+__all__ = ["Head", "is_causal", "position_limit", "separate_head"]
 
 _CHECK_TOKENS = 24
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.004}
+"""Largest difference that rounding explains, as a fraction of the largest logit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,13 @@ class Head:
         return logits_NV
 
 
+def position_limit(model: "PreTrainedModel") -> int | None:
+    """Longest input in tokens (the config's position limit), or None where it has none."""
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return int(limit) if limit and limit > 0 else None
+
+
 def separate_head(model: "PreTrainedModel") -> Head | None:
     """Split ``model`` into backbone and head, and prove on a short sequence that the parts compute what ``model.forward`` computes.
 
@@ -74,17 +84,47 @@ def separate_head(model: "PreTrainedModel") -> Head | None:
 
 
 def _agrees(head: Head, model: "PreTrainedModel") -> bool:
+    input_ids = _check_ids(model, int(head.weight_VD.shape[0]))
+    with _evaluating(model):
+        expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
+        try:
+            actual = head.logits(head.hidden(input_ids)[0])
+        except (AttributeError, TypeError):
+            return False
+    return expected.shape == actual.shape and _close(expected, actual, head.weight_VD.dtype)
+
+
+def is_causal(model: "PreTrainedModel") -> bool:
+    """Whether a token's logits are blind to the tokens after it, tried out on a short sequence.
+
+    Some families that transformers loads as causal language models look ahead (BERT and its kin, unless configured otherwise): each token would
+    be scored by a model that has seen it.
+    """
+    input_ids = _check_ids(model, model.config.get_text_config().vocab_size).repeat(2, 1)
+    input_ids[1, -1] = (input_ids[1, -1] + 1) % model.config.get_text_config().vocab_size
+    with _evaluating(model):
+        logits_BTV = model(input_ids=input_ids, use_cache=False).logits.float()  # noqa: N806
+    if not logits_BTV.isfinite().all():
+        return True  # broken weights; whoever uses the model will say so, and name the text
+    return _close(logits_BTV[0, :-1], logits_BTV[1, :-1], model.dtype)
+
+
+def _check_ids(model: "PreTrainedModel", vocabulary: int) -> torch.Tensor:
+    length = min(_CHECK_TOKENS, position_limit(model) or _CHECK_TOKENS)
     generator = torch.Generator().manual_seed(0)
-    vocabulary = int(head.weight_VD.shape[0])
-    input_ids = torch.randint(0, vocabulary, (1, _CHECK_TOKENS), generator=generator).to(head.weight_VD.device)
+    return torch.randint(0, vocabulary, (1, length), generator=generator).to(model.device)
+
+
+def _close(expected: torch.Tensor, actual: torch.Tensor, dtype: torch.dtype) -> bool:
+    return bool((expected - actual).abs().max() <= _TOLERANCE.get(dtype, 1e-4) * expected.abs().max())
+
+
+@contextlib.contextmanager
+def _evaluating(model: "PreTrainedModel") -> Iterator[None]:
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            expected = model(input_ids=input_ids, use_cache=False).logits[0].float()
-            actual = head.logits(head.hidden(input_ids)[0])
-    except (AttributeError, TypeError):
-        return False
+            yield
     finally:
         model.train(training)
-    return expected.shape == actual.shape and bool((expected - actual).abs().max() <= _TOLERANCE.get(head.weight_VD.dtype, 1e-3))

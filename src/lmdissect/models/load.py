@@ -2,15 +2,16 @@
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
-from lmdissect.errors import ModelReferenceError, UserInputError
-from lmdissect.models.head import Head, separate_head
-from lmdissect.models.resolve import ResolvedModel
+from lmdissect.errors import LmdissectError, ModelReferenceError, UserInputError
+from lmdissect.models.head import Head, is_causal, position_limit, separate_head
+from lmdissect.models.resolve import ResolvedModel, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -113,13 +114,11 @@ def load_model(resolved: ResolvedModel, options: LoadOptions | None = None) -> L
     chosen = options or LoadOptions()
     device = chosen.torch_device()
     dtype = chosen.torch_dtype(device)
-    model = load_weights(resolved, dtype if resolved.adapter_folder is None else torch.float32)
+    model: Any = load_weights(resolved, dtype if resolved.adapter_folder is None else torch.float32)
     if resolved.adapter_folder is not None:
         model = _merge_adapter(model, resolved)
-    model = model.to(device=device, dtype=dtype).eval()  # type: ignore[arg-type]
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return LanguageModel(resolved, model, load_tokenizer(resolved), separate_head(model), int(limit) if limit else None)
+    model = model.to(device=device, dtype=dtype).eval()
+    return LanguageModel(resolved, model, load_tokenizer(resolved), separate_head(model), position_limit(model))
 
 
 def load_tokenizer(resolved: ResolvedModel) -> "PreTrainedTokenizerFast":
@@ -133,11 +132,9 @@ def load_tokenizer(resolved: ResolvedModel) -> "PreTrainedTokenizerFast":
     folder = resolved.folder
     if resolved.adapter_folder is not None and (resolved.adapter_folder / "tokenizer_config.json").is_file():
         folder = resolved.adapter_folder
-    try:
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=resolved.trust.trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        message = f"{resolved.reference}: its tokenizer cannot be loaded ({' '.join(str(error).split())[:160]})"
-        raise ModelReferenceError(message) from error
+    loader: Any = AutoTokenizer
+    with quiet_transformers(), _one_line_error(f"{resolved.reference}: its tokenizer cannot be loaded"):
+        tokenizer: PreTrainedTokenizerFast = loader.from_pretrained(str(folder), trust_remote_code=resolved.trust.trust_remote_code)
     return tokenizer
 
 
@@ -145,56 +142,69 @@ def load_weights(resolved: ResolvedModel, dtype: torch.dtype) -> "PreTrainedMode
     """Load the base's weights on the CPU, without an adapter.
 
     Raises:
-        ModelReferenceError: The files are no causal language model.
+        ModelReferenceError: The files are damaged, incomplete, or no causal language model.
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
 
     arguments: dict[str, object] = {
         "dtype": dtype,
         "trust_remote_code": resolved.trust.trust_remote_code,
-        "use_safetensors": not resolved.trust.allow_pickle,
+        "use_safetensors": None if resolved.trust.allow_pickle else True,
         "attn_implementation": _attention(resolved),
     }
-    if resolved.trust.allow_pickle:
-        del arguments["use_safetensors"]
-    try:
-        with quiet_transformers():
-            loaded: PreTrainedModel
-            loaded, info = AutoModelForCausalLM.from_pretrained(str(resolved.folder), output_loading_info=True, **arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError) as error:
-        message = f"{resolved.reference}: cannot be loaded as a causal language model ({' '.join(str(error).split())[:200]})"
-        raise ModelReferenceError(message) from error
+    loader: Any = AutoModelForCausalLM  # its types do not know that it can return a pair
+    loaded: PreTrainedModel
+    with quiet_transformers(), _one_line_error(f"{resolved.reference}: cannot be loaded as a causal language model"):
+        loaded, info = loader.from_pretrained(str(resolved.folder), output_loading_info=True, **arguments)
+        causal = is_causal(loaded)
     missing = sorted(info.get("missing_keys", []))
     if missing:  # transformers would fill them with random numbers and go on
         message = f"{resolved.reference}: {len(missing)} weights are missing from its files (first: {missing[0]}): the model is incomplete"
         raise ModelReferenceError(message)
+    if not causal:
+        message = f"{resolved.reference}: {type(loaded).__name__} looks at the tokens it is to predict: give a causal (left-to-right) language model"
+        raise ModelReferenceError(message)
     return loaded
 
 
-def _attention(resolved: ResolvedModel) -> str:
-    import json  # noqa: PLC0415 - used here alone
+@contextlib.contextmanager
+def _one_line_error(what: str) -> Iterator[None]:
+    """Turn whatever a loader raises on bad files into our error; loaders and the readers below them raise exceptions of no common kind."""
+    try:
+        yield
+    except (LmdissectError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        message = f"{what} ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        raise ModelReferenceError(message) from error
 
-    config = json.loads((resolved.folder / "config.json").read_text(encoding="utf-8"))
-    nested = config.get("text_config", {})
-    capped = config.get("attn_logit_softcapping") or nested.get("attn_logit_softcapping")
-    return "eager" if capped else "sdpa"  # sdpa would silently drop a soft cap on attention scores
+
+def _attention(resolved: ResolvedModel) -> str | None:
+    """``eager`` where sdpa would silently drop a soft cap on attention scores; None, the library's choice (sdpa where it can), elsewhere."""
+    config = read_config(resolved.folder / "config.json")
+    nested = config.get("text_config")
+    capped = config.get("attn_logit_softcapping") or (isinstance(nested, dict) and nested.get("attn_logit_softcapping"))
+    return "eager" if capped else None
 
 
 def _merge_adapter(model: "PreTrainedModel", resolved: ResolvedModel) -> "PreTrainedModel":
     from peft import PeftModel  # noqa: PLC0415 - heavy
 
-    try:
-        wrapped = PeftModel.from_pretrained(model, str(resolved.adapter_folder))
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
-        message = f"{resolved.reference}: the adapter does not fit its base ({' '.join(str(error).split())[:200]})"
-        raise ModelReferenceError(message) from error
-    merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+    with quiet_transformers(), _one_line_error(f"{resolved.reference}: the adapter does not fit its base"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # said below, and as an error
+            wrapped = PeftModel.from_pretrained(model, str(resolved.adapter_folder))
+        report = wrapped.load_adapter(str(resolved.adapter_folder), "default")  # again, for what from_pretrained does not tell
+        if strange := [*report.missing_keys, *report.unexpected_keys]:  # peft would leave random numbers, and drop what it cannot place
+            message = f"{resolved.reference}: the adapter does not fit its base ({len(strange)} weights missing or unplaced, first: {strange[0]})"
+            raise ModelReferenceError(message)
+        merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
     return merged
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own progress bars and load reports off the terminal; our errors say what matters."""
+    """Keep transformers' progress bars, load reports and one deprecation that peft trips over off the terminal; our errors say what matters."""
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - heavy
 
     bars = transformers_logging.is_progress_bar_enabled()
@@ -202,7 +212,9 @@ def quiet_transformers() -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:

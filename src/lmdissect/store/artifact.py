@@ -15,12 +15,13 @@ fields that differ: never a warning, never served.
 import fcntl
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmdissect.errors import DamagedArtifactError, OutputLockedError, StaleArtifactError, UnreadableInputError, UnusableOutputError
 from lmdissect.store.files import output_folder, output_guard, read_json, write_bytes, write_json, write_table
-from lmdissect.store.fingerprint import fingerprint, hash_file
+from lmdissect.store.fingerprint import canonical_json, fingerprint, hash_file
 
 __all__ = ["SCHEMA_VERSION", "ArtifactFolder", "FileRecord", "Manifest", "open_artifact", "read_artifact", "read_manifest", "versions"]
 
@@ -44,11 +45,22 @@ _STARTED = "started.json"
 _LOCK = ".lock"
 _CHUNKS = "chunks"
 _HASH_CHARS = 16
+_ABSENT = object()
 _PACKAGES = ("lmdissect", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy", "pyarrow")
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Started(_Frozen):
+    """What `started.json` holds."""
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    inputs: dict[str, Any]
+    started_at: str
 
 
 class FileRecord(_Frozen):
@@ -101,8 +113,8 @@ class ArtifactFolder:
     def __init__(self, folder: Path, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         self.folder = folder
         self.stage = stage
-        self.config = dict(config)
-        self.inputs = dict(inputs)
+        self.config: dict[str, Any] = json.loads(canonical_json(config))  # as it will be read back: a tuple is a list
+        self.inputs: dict[str, Any] = json.loads(canonical_json(inputs))
         self.key = fingerprint({"schema_version": SCHEMA_VERSION, "stage": stage, "config": self.config, "inputs": self.inputs})
         self.finished: Manifest | None = None
         self.damage: list[str] = []
@@ -112,22 +124,20 @@ class ArtifactFolder:
     def _begin(self) -> None:
         """Take up finished or half-done work of the same key, or refuse a folder that holds anything else."""
         if (self.folder / _MANIFEST).exists():
-            manifest = read_manifest(self.folder)
+            manifest = _own_manifest(self.folder)
             self._refuse_other(manifest.stage, manifest.key, manifest.config, manifest.inputs)
             self.damage = _damaged_files(self.folder, manifest)
             if not self.damage:
                 self.finished = manifest
+                self.drop_work()  # a kill may have come between the manifest and this
                 return
-            (self.folder / _MANIFEST).unlink()
         elif (self.folder / _STARTED).exists():
-            started = read_json(self.folder / _STARTED)
-            self._refuse_other(started["stage"], started["key"], started["config"], started["inputs"])
-        elif any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-            message = f"{self.folder} is not empty and holds nothing of ours: choose a new or empty --out folder"
-            raise UnusableOutputError(message)
-        write_json(
-            self.folder / _STARTED, {"stage": self.stage, "key": self.key, "config": self.config, "inputs": self.inputs, "started_at": self._started_at}
-        )
+            started = _read_started(self.folder)
+            self._refuse_other(started.stage, started.key, started.config, started.inputs)
+            _drop_leftovers(self.folder)
+        started = _Started(stage=self.stage, key=self.key, config=self.config, inputs=self.inputs, started_at=self._started_at)
+        write_json(self.folder / _STARTED, started.model_dump())
+        (self.folder / _MANIFEST).unlink(missing_ok=True)  # only now: a folder with neither of the two would no longer count as ours
 
     def _refuse_other(self, stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         if key == self.key:
@@ -135,8 +145,8 @@ class ArtifactFolder:
         if stage != self.stage:
             message = f"{self.folder} holds an artifact of the stage '{stage}', not '{self.stage}': choose another --out"
             raise StaleArtifactError(message)
-        differing = [*_differing_fields(config, self.config), *_differing_fields(inputs, self.inputs)]
-        named = "; ".join(f"{name}: {_short(there)} there, {_short(here)} here" for name, there, here in differing) or "the format version"
+        differing = _differing_fields(config, self.config) + _differing_fields(inputs, self.inputs)
+        named = "; ".join(differing) or "the format version"
         message = f"{self.folder} was made with other settings ({named}): choose another --out, or delete that folder first"
         raise StaleArtifactError(message)
 
@@ -168,15 +178,21 @@ class ArtifactFolder:
         """Write one of the artifact's Parquet files."""
         write_table(self.folder / name, table)
 
-    def finish(self, *, counts: Mapping[str, int], details: Mapping[str, Any]) -> Manifest:
-        """Hash every file, write the manifest, drop the chunks. From now on the artifact is finished."""
+    def finish(self, *, counts: Mapping[str, int], details: Mapping[str, Any], files: Iterable[str] | None = None) -> Manifest:
+        """Hash the files, write the manifest, drop the chunks. From now on the artifact is finished.
+
+        Args:
+            counts: What was kept and what was not.
+            details: What the stage wants to tell.
+            files: Names of the artifact's files; default: all in the folder.
+        """
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             stage=self.stage,
             key=self.key,
             config=self.config,
             inputs=self.inputs,
-            files=_file_records(self.folder),
+            files=_file_records(self.folder, files),
             counts=dict(counts),
             details=dict(details),
             versions=versions(),
@@ -213,6 +229,7 @@ def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs
         UnusableOutputError: The folder cannot be written, or holds something that is not ours.
     """
     output_folder(folder)
+    _refuse_foreign(folder)
     with _locked(folder):
         artifact = ArtifactFolder(folder, stage, config, inputs)
         artifact._begin()
@@ -223,20 +240,60 @@ def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs
 def _locked(folder: Path) -> Iterator[None]:
     path = folder / _LOCK
     with output_guard(path):
-        stream = path.open("a+", encoding="utf-8")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            stream.seek(0)
-            owner = stream.read().strip() or "unknown"
-            message = f"another process ({owner}) is writing {folder}: wait until it ends, stop it, or choose another --out"
-            raise OutputLockedError(message) from error
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        stream.flush()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with output_guard(path):
+            _take_lock(descriptor, folder)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _take_lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "unknown"
+        message = f"another process ({owner}) is writing {folder}: wait until it ends, stop it, or choose another --out"
+        raise OutputLockedError(message) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with other people's files, before anything (the lock too) is written into it."""
+    names = {entry.name for entry in folder.iterdir()}
+    if names & {_MANIFEST, _STARTED}:
+        return
+    if any(not name.startswith(".") and not _is_ours(folder / name) for name in names):
+        message = f"{folder} is not empty and holds nothing of ours: choose a new or empty --out folder"
+        raise UnusableOutputError(message)
+
+
+def _drop_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders of a killed process; the lock says that no other one is at work."""
+    with output_guard(folder):
+        for path in folder.glob(".tmp-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _read_started(folder: Path) -> _Started:
+    try:
+        return _Started.model_validate(read_json(folder / _STARTED))
+    except (ValidationError, DamagedArtifactError) as error:
+        message = f"{folder / _STARTED} cannot be understood: choose another --out, or delete that folder first"
+        raise UnusableOutputError(message) from error
+
+
+def _own_manifest(folder: Path) -> Manifest:
+    try:
+        return read_manifest(folder)
+    except DamagedArtifactError as error:
+        message = f"{folder} holds a {_MANIFEST} that is damaged or not ours: choose another --out, or delete that folder first"
+        raise UnusableOutputError(message) from error
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -254,7 +311,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(read_json(path))
     except ValidationError as error:
-        message = f"{path} is not a manifest this version understands ({error.error_count()} problems): delete {folder} and make it again"
+        message = f"{path} is not a manifest this version understands ({error.error_count()} problems): if this is the right folder, make it again"
         raise DamagedArtifactError(message) from error
 
 
@@ -275,18 +332,26 @@ def read_artifact(folder: Path, stage: str) -> Manifest:
     return manifest
 
 
-def _file_records(folder: Path) -> dict[str, FileRecord]:
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def _file_records(folder: Path, files: Iterable[str] | None) -> dict[str, FileRecord]:
+    if files is None:
+        found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        files = [path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)]
     skip = {_MANIFEST, _STARTED}
     return {
         name: FileRecord(sha256=hash_file(folder / name), size_bytes=(folder / name).stat().st_size)
-        for name in names
+        for name in sorted(files)
         if name not in skip and not name.startswith(f"{_CHUNKS}/")
     }
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether ``path`` is an artifact, or a folder of nothing but artifacts (a comparison keeps its scores inside)."""
+    if not path.is_dir():
+        return False
+    if any((path / name).exists() for name in (_MANIFEST, _STARTED, _LOCK)):
+        return True
+    entries = list(path.iterdir())
+    return bool(entries) and all(_is_ours(entry) for entry in entries)
 
 
 def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
@@ -297,19 +362,23 @@ def _damaged_files(folder: Path, manifest: Manifest) -> list[str]:
     ]
 
 
-def _differing_fields(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object, object]]:
-    found: list[tuple[str, object, object]] = []
+def _differing_fields(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
     for name in sorted({*there, *here}):
-        old, new = there.get(name), here.get(name)
+        old, new = there.get(name, _ABSENT), here.get(name, _ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found.extend(_differing_fields(old, new, f"{prefix}{name}."))
-        elif old != new:
-            found.append((prefix + name, old, new))
+        elif _shown(old) != _shown(new):
+            found.append(f"{prefix}{name}: {_short(_shown(old))} there, {_short(_shown(new))} here")
     return found
 
 
-def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
+def _shown(value: object) -> str:
+    """Canonical JSON, in which true and 1, and 1 and 1.0, are as different as they are in the key."""
+    return "nothing" if value is _ABSENT else canonical_json(value)
+
+
+def _short(text: str) -> str:
     limit = 40
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmdissect.errors import DamagedArtifactError, OutOfSpaceError, UnusableOutputError
+from lmdissect.errors import DamagedArtifactError, LmdissectError, OutOfSpaceError, UnusableOutputError
 
 __all__ = [
     "output_folder",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How writers in Rust (safetensors, tokenizers) name the operating system's error; they do not raise an OSError."""
 
 
 @contextmanager
@@ -40,12 +43,23 @@ def output_guard(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except LmdissectError:
+        raise
     except OSError as error:
-        if error.errno in _FULL:
-            message = f"disk full while writing {path} ({_free_bytes(path)} bytes free): free some space and run the same command again; finished work is kept"
-            raise OutOfSpaceError(message) from error
-        message = f"cannot write {path}: {error.strerror or error}; choose another --out"
-        raise UnusableOutputError(message) from error
+        raise _write_error(path, error, error.errno) from error
+    except Exception as error:
+        if (number := _OS_ERROR.search(str(error))) is None:
+            raise
+        raise _write_error(path, error, int(number[1])) from error
+
+
+def _write_error(path: Path, error: Exception, number: int | None) -> LmdissectError:
+    if number in _FULL:
+        return OutOfSpaceError(
+            f"disk full while writing {path} ({_free_bytes(path)} bytes free): free some space and run the same command again; finished work is kept"
+        )
+    reason = os.strerror(number) if number else " ".join(str(error).split())
+    return UnusableOutputError(f"cannot write {path}: {reason}; choose another --out")
 
 
 def _free_bytes(path: Path) -> int:
@@ -66,7 +80,7 @@ def output_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path)
         os.close(handle)
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
     return path
 
 
@@ -110,8 +124,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` to ``path`` as indented JSON, atomically; NaN is refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write ``value`` to ``path`` as indented JSON, atomically; NaN is refused, a lone surrogate becomes its JSON escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -122,9 +137,9 @@ def write_table(path: Path, table: pa.Table) -> None:
 def replace_folder(temporary: Path, path: Path) -> None:
     """Move the finished folder ``temporary`` to ``path``, where nothing or an older version may stand."""
     with output_guard(path):
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                _fsync(file)
+        temporary.chmod(0o755)  # mkdtemp makes it for its owner alone
+        for entry in (*temporary.rglob("*"), temporary):
+            _fsync(entry)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
             path.rename(old / path.name)

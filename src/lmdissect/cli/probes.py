@@ -1,0 +1,302 @@
+"""`lmdissect probes`: read, show and check probe sets."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lmdissect.probes import OverlapReport, ProbeCheck
+    from lmdissect.records import Document, ProbeSet, RejectedRecord
+
+__all__ = ["app", "parse_factors", "printable"]
+
+app = typer.Typer(no_args_is_help=True, help="Read, show and check probe sets: originals and their variants.")
+
+_EXAMPLE_CHARS = 240
+_SHOWN_REJECTIONS = 10
+_SHOWN_IDS = 20
+
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROBES",
+        help="Folder of ours or in hub layout, hub id, the paper's JSON list, natural pairs, or long-form JSONL, CSV, Parquet (text also .gz).",
+    ),
+]
+_Factors = Annotated[
+    list[str] | None, typer.Option("--factor", metavar="NAME=FACTOR", help="Factor that a variant changes, for example plain=style; may be repeated.")
+]
+_Strict = Annotated[bool, typer.Option("--strict", help="Stop with exit code 2 when any record had to be set aside.")]
+
+
+@app.command("import", epilog="Example: lmdissect probes import pubmed_derived.json.gz --control pubmed_keyword.json.gz --out runs/probes")
+def import_probes(
+    source: _Source,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; datasets.load_dataset opens it too.")],
+    control: Annotated[
+        str | None, typer.Option("--control", metavar="FILE", help="Rewrites that change nothing: the variant paraphrase, if id and original agree.")
+    ] = None,
+    factor: _Factors = None,
+    *,
+    strict: _Strict = False,
+) -> None:
+    """Read a probe set in any form and write it as a folder of ours.
+
+    Records that cannot be used are set aside, counted, and named in import_report.json. Importing the same set again changes nothing.
+    """
+    from lmdissect.probes import write_probe_set  # noqa: PLC0415 - `--help` must be quick
+
+    probe_set = _read(source, factor, control=control, strict=strict)
+    outcome = write_probe_set(probe_set, out)
+    for line in _summary(probe_set):
+        typer.echo(line)
+    typer.echo(f"unchanged, reused: {out}" if outcome == "reused" else f"written: {out}")
+    _report_rejected(probe_set.rejected, f"all of them in {out / 'import_report.json'}" if outcome == "written" else "")
+
+
+@app.command("show", epilog="Example: lmdissect probes show runs/probes --document 8325808")
+def show_probes(
+    source: _Source,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Number of documents to show as examples.")] = 1,
+    document: Annotated[str | None, typer.Option("--document", metavar="ID", help="Show this document, in full length.")] = None,
+    factor: _Factors = None,
+) -> None:
+    """Show variants, counts, and examples with the original beside its variants."""
+    probe_set = _read(source, factor)
+    chosen = _examples(probe_set, limit, document)
+    for line in _summary(probe_set, with_table=not sys.stdout.isatty()):
+        typer.echo(line)
+    if sys.stdout.isatty():
+        _print_tables(probe_set, chosen, None if document is not None else _EXAMPLE_CHARS)
+    else:
+        _print_plain(chosen, None if document is not None else _EXAMPLE_CHARS)
+    _report_rejected(probe_set.rejected, "")
+
+
+@app.command("check", epilog="Example: lmdissect probes check runs/probes --corpus train.jsonl.gz --json")
+def check_probes(
+    source: _Source,
+    corpus: Annotated[
+        list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training texts in which no probe should be found; may be repeated.")
+    ] = None,
+    threshold: Annotated[float, typer.Option("--threshold", help="Least share of common word 5-grams of a near-duplicate, in (0, 1].")] = 0.8,
+    factor: _Factors = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    strict: _Strict = False,
+) -> None:
+    """Look for missing, unpaired, copied and odd texts, and for probes inside a training corpus."""
+    from lmdissect.probes import check_probe_set  # noqa: PLC0415 - `--help` must be quick
+
+    probe_set = _read(source, factor, strict=strict)
+    findings = check_probe_set(probe_set)
+    overlap = _overlap(probe_set, corpus, threshold=threshold, strict=strict) if corpus else None
+    if as_json:
+        typer.echo(_check_json(probe_set, findings, overlap))
+        return
+    for line in [*_summary(probe_set, with_table=False), *_check_lines(findings), *(_overlap_lines(overlap) if overlap is not None else [])]:
+        typer.echo(line)
+    _report_rejected(probe_set.rejected, "")
+
+
+def parse_factors(pairs: Iterable[str]) -> dict[str, str]:
+    """``["plain=style"]`` as ``{"plain": "style"}``.
+
+    Raises:
+        UserInputError: An entry is not NAME=FACTOR, or a name comes twice with different factors.
+    """
+    from lmdissect.errors import UserInputError  # noqa: PLC0415 - `--help` must be quick
+
+    factors: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            message = f"--factor {pair!r} is not NAME=FACTOR: write for example --factor plain=style"
+            raise UserInputError(message)
+        if factors.setdefault(name, value) != value:
+            message = f"--factor gives '{name}' both {factors[name]} and {value}: leave one out"
+            raise UserInputError(message)
+    return factors
+
+
+def printable(text: str) -> str:
+    """``text`` on one line and without control characters: a document must not be able to steer the terminal."""
+    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in " ".join(text.split()))
+
+
+def _read(source: str, pairs: Sequence[str] | None, *, control: str | None = None, strict: bool = False) -> "ProbeSet":
+    from lmdissect.errors import UserInputError  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.probes import read_probe_set  # noqa: PLC0415
+
+    given = parse_factors(pairs or [])
+    probe_set = read_probe_set(source, factors=given, control=control)
+    if unknown := sorted(set(given) - set(probe_set.factors)):
+        message = f"--factor {unknown[0]}={given[unknown[0]]}: {source} has no variant '{unknown[0]}' (it has {', '.join(probe_set.factors)})"
+        raise UserInputError(message)
+    if strict:
+        _refuse_rejected(probe_set.rejected)
+    return probe_set
+
+
+def _refuse_rejected(rejected: Sequence["RejectedRecord"]) -> None:
+    from lmdissect.errors import UnreadableInputError  # noqa: PLC0415 - `--help` must be quick
+
+    if rejected:
+        first = rejected[0]
+        message = f"{len(rejected)} records cannot be used and --strict is given; first: {first.source}, {first.record}: {first.reason}"
+        raise UnreadableInputError(printable(message))
+
+
+def _summary(probe_set: "ProbeSet", *, with_table: bool = True) -> list[str]:
+    from lmdissect.probes import probe_fingerprint  # noqa: PLC0415 - `--help` must be quick
+
+    num_documents = len({text.document_id for text in probe_set.texts})
+    lines = [
+        f"source: {printable(probe_set.source)}",
+        f"documents: {num_documents}, texts: {len(probe_set.texts)}, records set aside: {len(probe_set.rejected)}",
+        f"fingerprint: {probe_fingerprint(probe_set)}",
+    ]
+    return [*lines, *("\t".join(row) for row in _variant_rows(probe_set))] if with_table else lines
+
+
+def _variant_rows(probe_set: "ProbeSet") -> list[tuple[str, str, str, str]]:
+    """Header and one row per variant: name, factor, number of texts, who wrote it."""
+    from lmdissect.factors import sort_variants  # noqa: PLC0415 - `--help` must be quick
+
+    table = probe_set.by_variant()
+    rows = [("variant", "factor", "texts", "written by")]
+    for name in sort_variants(table, probe_set.factors):
+        generator = printable(probe_set.generators.get(name, "-"))
+        rows.append((name, probe_set.factors.get(name, "-"), str(len(table[name])), generator))
+    return rows
+
+
+def _examples(probe_set: "ProbeSet", limit: int, document: str | None) -> dict[str, dict[str, str]]:
+    """Texts to show, as ``{document_id: {variant: text}}``, variants in report order; those with an original first."""
+    from lmdissect.errors import UserInputError  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.factors import ORIGINAL, sort_variants  # noqa: PLC0415
+
+    table = probe_set.by_variant()
+    known = dict.fromkeys([*table.get(ORIGINAL, {}), *(text.document_id for text in probe_set.texts)])
+    if document is not None and document not in known:
+        message = f"{probe_set.source} has no document '{document}': lmdissect probes show {probe_set.source} shows some"
+        raise UserInputError(message)
+    chosen = [document] if document is not None else list(known)[:limit]
+    names = sort_variants(table, probe_set.factors)
+    return {document_id: {name: table[name][document_id] for name in names if document_id in table[name]} for document_id in chosen}
+
+
+def _shortened(text: str, max_chars: int | None) -> str:
+    shown = printable(text)
+    return shown if max_chars is None or len(shown) <= max_chars else f"{shown[: max_chars - 1]}…"
+
+
+def _print_plain(examples: Mapping[str, Mapping[str, str]], max_chars: int | None) -> None:
+    for document_id, texts in examples.items():
+        typer.echo(f"\ndocument {printable(document_id)}")
+        for variant, text in texts.items():
+            typer.echo(f"{variant}\t{_shortened(text, max_chars)}")
+
+
+def _print_tables(probe_set: "ProbeSet", examples: Mapping[str, Mapping[str, str]], max_chars: int | None) -> None:
+    from rich.console import Console  # noqa: PLC0415 - slow to load
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    header, *rows = _variant_rows(probe_set)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+    for document_id, texts in examples.items():
+        example = Table("variant", "text", title=Text(f"document {printable(document_id)}"), show_lines=True)
+        for variant, text in texts.items():
+            example.add_row(Text(variant), Text(_shortened(text, max_chars)))
+        console.print(example)
+
+
+def _report_rejected(rejected: Sequence["RejectedRecord"], where: str) -> None:
+    """Say on standard error what was set aside: every reason with its count, and the first records by name."""
+    from lmdissect.probes import count_reasons  # noqa: PLC0415 - `--help` must be quick
+
+    for reason, count in count_reasons(rejected).items():
+        typer.echo(f"set aside: {count} x {printable(reason)}", err=True)
+    for record in rejected[:_SHOWN_REJECTIONS]:
+        typer.echo(printable(f"  {record.source}, {record.record}: {record.reason}"), err=True)
+    if len(rejected) > _SHOWN_REJECTIONS:
+        typer.echo(f"  and {len(rejected) - _SHOWN_REJECTIONS} more{'; ' if where else ''}{where}", err=True)
+
+
+def _overlap(probe_set: "ProbeSet", paths: Sequence[Path], *, threshold: float, strict: bool) -> "OverlapReport":
+    from lmdissect.corpus import read_corpus  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.probes import find_overlap  # noqa: PLC0415
+
+    documents, rejected = read_corpus(paths)
+    if strict:
+        _refuse_rejected(rejected)
+    _report_rejected(rejected, "")
+    return find_overlap(probe_set, _counted(documents), threshold=threshold)
+
+
+def _counted(documents: Sequence["Document"]) -> Iterator["Document"]:
+    """``documents``, with progress on standard error."""
+    from lmdissect.progress import choose_progress  # noqa: PLC0415 - `--help` must be quick
+
+    with choose_progress().task("looking for probes", len(documents), "documents") as task:
+        for document in documents:
+            yield document
+            task.advance(1)
+
+
+def _check_json(probe_set: "ProbeSet", findings: "ProbeCheck", overlap: "OverlapReport | None") -> str:
+    import json  # noqa: PLC0415 - only needed here
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from lmdissect.probes import import_report, probe_fingerprint  # noqa: PLC0415
+
+    content = {
+        "fingerprint": probe_fingerprint(probe_set),
+        "read": import_report(probe_set),
+        "check": asdict(findings),
+        "overlap": asdict(overlap) if overlap is not None else None,
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _check_lines(findings: "ProbeCheck") -> list[str]:
+    lines = ["variant\tfactor\ttexts\tmissing\twithout original\tcopies\tkept words (median)\tlength ratio (median)"]
+    for entry in findings.variants:
+        kept = "-" if entry.median_kept_word_share is None else f"{entry.median_kept_word_share:.2f}"
+        length = "-" if entry.median_length_ratio is None else f"{entry.median_length_ratio:.2f}"
+        counts = f"{entry.num_texts}\t{entry.num_missing}\t{entry.num_orphans}\t{entry.num_identical}"
+        lines.append(f"{entry.variant}\t{entry.factor}\t{counts}\t{kept}\t{length}")
+    for entry in findings.variants:
+        for what, document_ids, count in (
+            ("missing for", entry.missing_ids, entry.num_missing),
+            ("without original", entry.orphan_ids, entry.num_orphans),
+            ("a copy of the original", entry.identical_ids, entry.num_identical),
+        ):
+            if count:
+                lines.append(f"{entry.variant} {what}: {_listed(document_ids, count)}")
+    lines.extend(f"same original under several ids: {_listed(group, len(group))}" for group in findings.duplicate_originals[:_SHOWN_IDS])
+    return lines
+
+
+def _overlap_lines(overlap: "OverlapReport") -> list[str]:
+    found = overlap.document_ids()
+    lines = [f"in the corpus ({overlap.num_corpus_documents} documents): {len(found)} documents of the probe set" + (":" if found else "")]
+    for match in overlap.matches[:_SHOWN_IDS]:
+        similarity = f"\t{match.similarity:.2f}" if match.kind == "near" else ""
+        lines.append(f"{printable(match.document_id)}\t{match.variant}\t{printable(match.corpus_id)}\t{match.kind}{similarity}")
+    if len(overlap.matches) > _SHOWN_IDS:
+        lines.append(f"and {len(overlap.matches) - _SHOWN_IDS} more; --json lists all")
+    return lines
+
+
+def _listed(document_ids: Sequence[str], count: int) -> str:
+    shown = ", ".join(printable(document_id) for document_id in document_ids[:_SHOWN_IDS])
+    return shown if count <= len(document_ids[:_SHOWN_IDS]) else f"{shown} and {count - len(document_ids[:_SHOWN_IDS])} more"

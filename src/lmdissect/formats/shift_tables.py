@@ -1,0 +1,62 @@
+"""The shift artifact: everything a report is written from.
+
+Every table is written as Parquet and, where a person may want it, as CSV. Estimates are never empty: a row that cannot be computed is left out and
+listed in the manifest under `details.unavailable` with its reason.
+
+    shifts            one row per variant x reference x normalization (columns of records.FactorShift)
+    losses            variant, factor, num_documents, num_tokens, num_bytes, base_loss_nats, tuned_loss_nats (pooled, per token; null when the
+                      tokenizers differ), base_nats_per_byte, tuned_nats_per_byte, base_perplexity, tuned_perplexity
+    gains             variant, factor, normalization, num_documents, estimate, ci_low, ci_high, p_value: mean gain of that variant's texts
+    position          variant, factor, document_set (all | fixed), bin_start, bin_end (exclusive), num_documents, base_contrast, tuned_contrast,
+                      estimate, ci_low, ci_high (shift in the bin), gain, gain_ci_low, gain_ci_high (gain of the originals in the bin)
+    cumulative        variant, factor, position (t), share, ci_low, ci_high, num_documents: part of the per-document shift made before position t
+    fact_tokens       variant, selection (changed | number | named | key_term), statistic (mean | sum), num_documents, num_original_tokens,
+                      num_variant_tokens, base_contrast, tuned_contrast, estimate, ci_low, ci_high, p_value
+    interactions      variant, first_variant, second_variant, normalization, num_documents, estimate, ci_low, ci_high, p_value
+    examples          document_id, variant, text, shift (of that document against its original, nats per token; null for originals),
+                      char_start, char_end (list<int>), base_logprob_nats, tuned_logprob_nats (list<float>, null without context)
+
+Intervals are at `details.level`. Units are nats per token, per byte or per document, as `normalization` says; position and fact tokens are nats per token.
+`details` also holds: base_model, tuned_model, tokenizers_equal, num_draws, seed, variants (variant -> factor, num_documents, kept_words_median,
+headline_reference), dropped (list of {variant, document_id, reason}), num_dropped, unavailable, checks (name -> {passed, text}).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from lmdissect.store import ArtifactFolder, Manifest, read_artifact, read_table, write_bytes
+
+__all__ = ["CSV_TABLES", "STAGE", "TABLES", "read_shift_tables", "write_shift_table"]
+
+STAGE = "shift"
+TABLES = ("shifts", "losses", "gains", "position", "cumulative", "fact_tokens", "interactions", "examples")
+CSV_TABLES = frozenset(TABLES) - {"examples"}
+
+
+def write_shift_table(artifact: ArtifactFolder, name: str, table: pa.Table) -> list[str]:
+    """Write table ``name`` into the artifact.
+
+    Returns:
+        Names of the files written.
+    """
+    artifact.write_table(f"{name}.parquet", table)
+    if name not in CSV_TABLES:
+        return [f"{name}.parquet"]
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(table, sink)
+    write_bytes(artifact.folder / f"{name}.csv", sink.getvalue().to_pybytes())
+    return [f"{name}.parquet", f"{name}.csv"]
+
+
+def read_shift_tables(folder: Path) -> tuple[Manifest, dict[str, list[dict[str, Any]]]]:
+    """Manifest and all tables (as lists of rows) of a shift artifact, verified.
+
+    Raises:
+        UnreadableInputError: No finished shifts there.
+        DamagedArtifactError: A file is missing or changed.
+    """
+    manifest = read_artifact(folder, STAGE)
+    return manifest, {name: read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}

@@ -1,0 +1,23 @@
+"""Probe sets: originals and variants, read from any form they are found in, written in ours, checked, and looked for in a corpus."""
+
+from lmdissect.probes.checks import OverLongText, ProbeCheck, VariantCheck, check_probe_set, kept_word_share
+from lmdissect.probes.folder import count_reasons, import_report, write_probe_set
+from lmdissect.probes.identity import probe_fingerprint
+from lmdissect.probes.overlap import OverlapMatch, OverlapReport, find_overlap
+from lmdissect.probes.source import read_probe_set
+
+__all__ = [
+    "OverLongText",
+    "OverlapMatch",
+    "OverlapReport",
+    "ProbeCheck",
+    "VariantCheck",
+    "check_probe_set",
+    "count_reasons",
+    "find_overlap",
+    "import_report",
+    "kept_word_share",
+    "probe_fingerprint",
+    "read_probe_set",
+    "write_probe_set",
+]

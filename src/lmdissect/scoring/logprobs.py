@@ -1,0 +1,83 @@
+"""The log-probability of given tokens: the one place where it is computed.
+
+    log p(x_t | x_<t) = z_t[x_t] - log sum_v exp z_t[v],   z_t = logits at position t - 1, in float32
+
+Shape letters: B windows in a batch, T inputs, N targets of the batch in a row, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lmdissect.errors import RunFailedError
+from lmdissect.models import LanguageModel
+from lmdissect.scoring.windows import Window
+
+__all__ = ["score_windows", "target_logprobs"]
+
+_FLOAT32_BYTES = 4
+_LOGITS_COPIES = 2  # logits and their shifted exponentials are held together
+
+
+def target_logprobs(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:  # noqa: N803
+    """Float32 log-probability of each target, shape (N,), from float32 logits."""
+    return -torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+
+
+def score_windows(model: LanguageModel, windows: Sequence[Window], logits_megabytes: int) -> list[npt.NDArray[np.float32]]:
+    """Scores of every window's targets, in the order given, from one forward pass.
+
+    Windows are padded on the right, where causal attention never looks; which rows count comes from lengths, not from a pad id. If the device
+    runs out of memory the batch is halved and scored in two passes, with the same outcome.
+
+    Raises:
+        RunFailedError: A single window does not fit in the device's memory.
+    """
+    try:
+        return _score_together(model, windows, logits_megabytes)
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        if len(windows) == 1:
+            message = f"one text of {len(windows[0].input_ids)} tokens does not fit in memory on {model.device}: lower --window-tokens or --max-tokens"
+            raise RunFailedError(message) from error
+    half = len(windows) // 2
+    return [*score_windows(model, windows[:half], logits_megabytes), *score_windows(model, windows[half:], logits_megabytes)]
+
+
+def _score_together(model: LanguageModel, windows: Sequence[Window], logits_megabytes: int) -> list[npt.NDArray[np.float32]]:
+    longest = max(len(window.input_ids) for window in windows)
+    input_ids_BT = np.zeros((len(windows), longest), dtype=np.int64)  # noqa: N806
+    for row, window in enumerate(windows):
+        input_ids_BT[row, : len(window.input_ids)] = window.input_ids
+        input_ids_BT[row, len(window.input_ids) :] = window.input_ids[-1]  # any id serves; a pad id would make some models warn
+    predicting_N = np.concatenate(  # noqa: N806
+        [row * longest + window.first_row + np.arange(len(window.targets)) for row, window in enumerate(windows)]
+    )
+    device = model.device
+    targets_N = torch.from_numpy(np.concatenate([window.targets for window in windows])).to(device)  # noqa: N806
+    with torch.inference_mode():
+        logprobs_N = _logprobs(model, torch.from_numpy(input_ids_BT).to(device), torch.from_numpy(predicting_N).to(device), targets_N, logits_megabytes)  # noqa: N806
+    lengths = [len(window.targets) for window in windows]
+    return np.split(logprobs_N.cpu().numpy(), np.cumsum(lengths)[:-1])
+
+
+def _logprobs(
+    model: LanguageModel,
+    input_ids_BT: torch.Tensor,  # noqa: N803
+    predicting_N: torch.Tensor,  # noqa: N803
+    targets_N: torch.Tensor,  # noqa: N803
+    logits_megabytes: int,
+) -> torch.Tensor:
+    if model.head is None:
+        logits_NV = model.model(input_ids=input_ids_BT, use_cache=False).logits.flatten(0, 1)[predicting_N]  # noqa: N806
+        return target_logprobs(logits_NV, targets_N)
+    hidden_ND = model.head.hidden(input_ids_BT).flatten(0, 1)[predicting_N]  # noqa: N806
+    vocabulary = model.head.weight_VD.shape[0]
+    rows = max(1, logits_megabytes * 1_000_000 // (vocabulary * _FLOAT32_BYTES * _LOGITS_COPIES))
+    logprobs_N = torch.empty(len(targets_N), dtype=torch.float32, device=targets_N.device)  # noqa: N806
+    for start in range(0, len(targets_N), rows):
+        stop = start + rows
+        logprobs_N[start:stop] = target_logprobs(model.head.logits(hidden_ND[start:stop]), targets_N[start:stop])
+    return logprobs_N

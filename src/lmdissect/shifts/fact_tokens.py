@@ -1,0 +1,151 @@
+"""The shift on the tokens whose words differ: facts measured on facts.
+
+    contrast_m(d) = mean score of the original's changed tokens - mean score of the counterfactual's changed tokens   (and with sums in place of means)
+
+The whole-text shift dilutes a changed number with a hundred unchanged words; and counterfactuals reword too, so the changed spans that hold a number, a
+named term or a listed key term stand beside all changed ones.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lmdissect.factors import ORIGINAL
+from lmdissect.formats.scores import ScoreTable
+from lmdissect.records import UnavailableRow
+from lmdissect.shifts.alignment import ChangedSpan, changed_spans, overlapping_tokens
+from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.estimate import estimate_mean, seeded_rng
+from lmdissect.shifts.pairs import PairedScores
+from lmdissect.shifts.resampling import Floats, bootstrap_means, sign_flip_p_values
+
+__all__ = ["SELECTIONS", "fact_token_rows", "holds_key_term", "holds_named_term", "holds_number"]
+
+SELECTIONS = ("changed", "number", "named", "key_term")
+_STATISTICS = ("mean", "sum")
+_MIN_DOCUMENTS = 2
+_EDGES = ".,;:!?()[]\"'"
+
+
+def holds_number(span: ChangedSpan) -> bool:
+    """Whether a word on either side of the span has a digit."""
+    return any(character.isdigit() for word in (*span.original_words, *span.variant_words) for character in word)
+
+
+def holds_named_term(span: ChangedSpan) -> bool:
+    """Whether a word on either side looks like a name: a capital inside the word, or a first capital where no sentence begins."""
+    for words in (span.original_words, span.variant_words):
+        for index, word in enumerate(words):
+            bare = word.strip(_EDGES)
+            sentence_start = span.opens_sentence if index == 0 else words[index - 1].endswith((".", "!", "?"))
+            if any(character.isupper() for character in bare[1:]) or (bare[:1].isupper() and not sentence_start):
+                return True
+    return False
+
+
+def holds_key_term(span: ChangedSpan, key_terms: Sequence[str]) -> bool:
+    """Whether the original's side of the span shares a word with one of the document's key terms."""
+    words = {word.strip(_EDGES).casefold() for word in span.original_words} - {""}
+    return any(words & {part.strip(_EDGES).casefold() for part in term.split()} for term in key_terms)
+
+
+def fact_token_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
+    """The fact-token table: for every variant that changes facts, each selection of spans, as means and as sums."""
+    variants = [variant for variant, factor in paired.factors.items() if "factual" in factor.split("+")]
+    if not paired.tokenizers_equal:
+        return [], [UnavailableRow("fact_tokens", variant, "original", "token", "the models' tokenizers differ") for variant in variants]
+    rows: list[dict[str, Any]] = []
+    unavailable: list[UnavailableRow] = []
+    for variant in variants:
+        spans = _spans_by_document(paired, variant)
+        for selection in SELECTIONS:
+            chosen = {document: [span for span in found if _selector(paired, document, selection)(span)] for document, found in spans.items()}
+            found_rows = _rows(paired, variant, selection, chosen, config)
+            rows += found_rows
+            if not found_rows:
+                unavailable.append(UnavailableRow("fact_tokens", variant, "original", "token", f"{selection}: fewer than 2 documents have such tokens"))
+    return rows, unavailable
+
+
+def _spans_by_document(paired: PairedScores, variant: str) -> dict[int, list[ChangedSpan]]:
+    table = paired.base
+    spans: dict[int, list[ChangedSpan]] = {}
+    for number, document_id in enumerate(paired.documents):
+        row, other = table.rows[document_id, ORIGINAL], table.rows.get((document_id, variant))
+        if other is not None and not np.isnan(paired.gains(paired.normalizations[0], variant)[number]):
+            spans[number] = changed_spans(table.texts[row], table.texts[other])
+    return spans
+
+
+def _selector(paired: PairedScores, document: int, selection: str) -> Callable[[ChangedSpan], bool]:
+    key_terms = paired.base.key_terms.get(paired.documents[document], ())
+    return {
+        "changed": lambda _span: True,
+        "number": holds_number,
+        "named": holds_named_term,
+        "key_term": lambda span: holds_key_term(span, key_terms),
+    }[selection]
+
+
+def _rows(
+    paired: PairedScores, variant: str, selection: str, spans: dict[int, list[ChangedSpan]], config: ShiftConfig
+) -> list[dict[str, Any]]:
+    measured: list[tuple[Floats, int, int]] = []
+    for document, found in spans.items():
+        left = _selected(paired, ORIGINAL, document, [span.original for span in found if span.original])
+        right = _selected(paired, variant, document, [span.variant for span in found if span.variant])
+        if left.any() and right.any():
+            measured.append((_contrasts(paired, variant, document, left, right), int(left.sum()), int(right.sum())))
+    if len(measured) < _MIN_DOCUMENTS:
+        return []
+    contrasts = np.stack([values for values, _, _ in measured])  # (D, model, statistic)
+    shift = contrasts[:, 1] - contrasts[:, 0]
+    means_RK = bootstrap_means(shift, config.num_draws, seeded_rng(config, "fact-tokens"))  # noqa: N806
+    p_values = sign_flip_p_values(shift, config.num_draws, seeded_rng(config, "sign-flip"))
+    rows: list[dict[str, Any]] = []
+    for column, statistic in enumerate(_STATISTICS):
+        mean = estimate_mean(shift[:, column], means_RK[:, column], float(p_values[column]), config)
+        rows.append(
+            {
+                "variant": variant,
+                "selection": selection,
+                "statistic": statistic,
+                "num_documents": len(measured),
+                "num_original_tokens": sum(count for _, count, _ in measured),
+                "num_variant_tokens": sum(count for _, _, count in measured),
+                "base_contrast": float(contrasts[:, 0, column].mean()),
+                "tuned_contrast": float(contrasts[:, 1, column].mean()),
+                "estimate": mean.estimate,
+                "ci_low": mean.ci_low,
+                "ci_high": mean.ci_high,
+                "p_value": mean.p_value,
+            }
+        )
+    return rows
+
+
+def _selected(paired: PairedScores, variant: str, document: int, ranges: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Scored tokens of a text that overlap any of ``ranges``."""
+    table = paired.base
+    tokens = table.tokens(paired.row_of(table, variant, document))
+    covered = overlapping_tokens(table.token_char_start[tokens], table.token_char_end[tokens], ranges)
+    scored: npt.NDArray[np.bool_] = covered & ~np.isnan(table.token_logprob_nats[tokens])
+    return scored
+
+
+def _contrasts(
+    paired: PairedScores, variant: str, document: int, left: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]
+) -> Floats:
+    """Contrast of the selected tokens under (base, tuned), as (mean, sum): shape (2, 2)."""
+    values = np.empty((2, 2))
+    for number, table in enumerate((paired.base, paired.tuned)):
+        scores = [_token_scores(paired, table, name, document)[mask] for name, mask in ((ORIGINAL, left), (variant, right))]
+        values[number] = scores[0].mean() - scores[1].mean(), scores[0].sum() - scores[1].sum()
+    return values
+
+
+def _token_scores(paired: PairedScores, table: ScoreTable, variant: str, document: int) -> Floats:
+    scores: Floats = table.token_logprob_nats[table.tokens(paired.row_of(table, variant, document))].astype(np.float64)
+    return scores

@@ -1,0 +1,87 @@
+"""Do two factors move independently?
+
+    I(d) = g(x) - g(v_first) - g(v_second) + g(v_both)
+
+0 where the shift of both together is the sum of the two alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lmdissect.factors import ORIGINAL
+from lmdissect.records import UnavailableRow
+from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.estimate import estimate_mean, seeded_rng
+from lmdissect.shifts.pairs import PairedScores
+from lmdissect.shifts.resampling import bootstrap_means, sign_flip_p_values
+
+__all__ = ["interaction_rows", "single_variants"]
+
+_MIN_DOCUMENTS = 2
+_TWO = 2
+
+
+def single_variants(both: str, factors: Mapping[str, str]) -> tuple[str, str] | None:
+    """The two variants that ``both`` combines: those its name is made of (``casual`` in ``nonbiomedical_casual``), else the only ones of its factors.
+
+    Returns:
+        Their names in the order of the combined factor, or None where they cannot be told.
+    """
+    parts = factors[both].split("+")
+    if len(parts) != _TWO:
+        return None
+    chosen: list[str] = []
+    for part in parts:
+        candidates = [name for name, factor in factors.items() if factor == part]
+        named = [name for name in candidates if name in both.split("_")]
+        pick = named if len(named) == 1 else candidates
+        if len(pick) != 1:
+            return None
+        chosen.append(pick[0])
+    return chosen[0], chosen[1]
+
+
+def interaction_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
+    """The interaction table: one row per combination variant and normalization."""
+    rows: list[dict[str, Any]] = []
+    unavailable: list[UnavailableRow] = []
+    for variant in (name for name, factor in paired.factors.items() if "+" in factor):
+        singles = single_variants(variant, paired.factors)
+        if singles is None:
+            reason = f"the two variants that '{variant}' combines cannot be told from the names"
+            unavailable.append(UnavailableRow("interactions", variant, "original", "all", reason))
+            continue
+        for normalization in paired.normalizations:
+            row = _row(paired, variant, singles, normalization, config)
+            if row is None:
+                unavailable.append(UnavailableRow("interactions", variant, "original", normalization, "fewer than 2 documents have all four texts whole"))
+            else:
+                rows.append(row)
+    return rows, unavailable
+
+
+def _row(paired: PairedScores, variant: str, singles: tuple[str, str], normalization: str, config: ShiftConfig) -> dict[str, Any] | None:
+    original, first, second, both = (paired.gains(normalization, name) for name in (ORIGINAL, *singles, variant))
+    values = original - first - second + both
+    if normalization == "document":
+        cut = np.logical_or.reduce([paired.truncated[name] for name in (ORIGINAL, *singles, variant)])
+        values = np.where(cut, np.nan, values)
+    values_D = values[~np.isnan(values)]  # noqa: N806
+    if len(values_D) < _MIN_DOCUMENTS:
+        return None
+    means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))  # noqa: N806
+    p_values = sign_flip_p_values(values_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
+    mean = estimate_mean(values_D, means_RK[:, 0], float(p_values[0]), config)
+    return {
+        "variant": variant,
+        "first_variant": singles[0],
+        "second_variant": singles[1],
+        "normalization": normalization,
+        "num_documents": mean.num_documents,
+        "estimate": mean.estimate,
+        "ci_low": mean.ci_low,
+        "ci_high": mean.ci_high,
+        "p_value": mean.p_value,
+    }

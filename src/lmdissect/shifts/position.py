@@ -1,0 +1,188 @@
+"""Shift and gain by token position.
+
+Bins of the 0-based position among a text's own tokens: 0, 1, 2-3, 4-7, 8-15, ...
+
+    bin contrast_m(d) = mean score of x_d's tokens in the bin - mean score of v_d's tokens in the bin
+    cumulative share(t) = mean_d [sum over positions < t of (token gain of x_d - token gain of v_d)] / its value at the end
+
+Shape letters: D documents, K bins, R draws.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lmdissect.factors import ORIGINAL
+from lmdissect.formats.scores import ScoreTable
+from lmdissect.records import UnavailableRow
+from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.estimate import seeded_rng
+from lmdissect.shifts.pairs import PairedScores
+from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval
+
+__all__ = ["bin_edges", "bin_of_position", "cumulative_rows", "position_rows"]
+
+_MIN_DOCUMENTS = 2
+_FIXED_SET_MIN_SHARE = 0.25
+_FIXED_SET_MIN_DOCUMENTS = 10
+
+
+def bin_of_position(position: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Bin number of each position: 0 -> 0, 1 -> 1, 2-3 -> 2, 4-7 -> 3, ... (the position's bit length)."""
+    bins: npt.NDArray[np.int64] = np.frexp(position.astype(np.float64))[1].astype(np.int64)
+    return bins
+
+
+def bin_edges(number: int) -> tuple[int, int]:
+    """First position of a bin, and the first one after it."""
+    return (0, 1) if number == 0 else (2 ** (number - 1), 2**number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Binned:
+    """Per document and bin: mean score and summed score of a variant's tokens under one model, shape (D, K); mean is NaN where no token is scored."""
+
+    mean: Floats
+    total: Floats
+
+
+def _bin_scores(paired: PairedScores, table: ScoreTable, variant: str, num_bins: int) -> _Binned:
+    mean = np.full((len(paired.documents), num_bins), np.nan)
+    total = np.zeros((len(paired.documents), num_bins))
+    for number, document_id in enumerate(paired.documents):
+        row = table.rows.get((document_id, variant))
+        if row is None:
+            continue
+        scores = table.token_logprob_nats[table.tokens(row)].astype(np.float64)
+        scored = np.flatnonzero(~np.isnan(scores))
+        bins = bin_of_position(scored)
+        sums = np.bincount(bins, weights=scores[scored], minlength=num_bins)[:num_bins]
+        counts = np.bincount(bins, minlength=num_bins)[:num_bins]
+        total[number] = sums
+        np.divide(sums, counts, out=mean[number], where=counts > 0)
+    return _Binned(mean, total)
+
+
+def _num_bins(paired: PairedScores) -> int:
+    longest = max(int(np.diff(table.token_offsets).max(initial=0)) for table in (paired.base, paired.tuned))
+    return int(bin_of_position(np.array([max(longest - 1, 0)]))[0]) + 1
+
+
+def position_rows(paired: PairedScores, config: ShiftConfig) -> list[dict[str, Any]]:
+    """The position table: per variant, document set and bin, shift of the bin contrast and gain of the originals, with intervals.
+
+    Document set ``all``: the documents whose texts both have a scored token in the bin. ``fixed``: the same documents in every bin, those that reach
+    the last bin that at least a quarter of the documents (and ten) reach; so a trend over bins is not a change of documents. Needs equal tokenizers.
+    """
+    if not paired.tokenizers_equal:
+        return []
+    num_bins = _num_bins(paired)
+    original_base, original_tuned = (_bin_scores(paired, table, ORIGINAL, num_bins).mean for table in (paired.base, paired.tuned))
+    rows: list[dict[str, Any]] = []
+    for variant, factor in paired.factors.items():
+        base_contrast = original_base - _bin_scores(paired, paired.base, variant, num_bins).mean
+        tuned_contrast = original_tuned - _bin_scores(paired, paired.tuned, variant, num_bins).mean
+        gain = np.where(np.isnan(base_contrast), np.nan, original_tuned - original_base)
+        kept = ~np.isnan(base_contrast).all(axis=1)
+        sets = {"all": kept, "fixed": _fixed_set(base_contrast)}
+        for name, documents in sets.items():
+            rows += _profile(name, variant, factor, base_contrast[documents], tuned_contrast[documents], gain[documents], config)
+    return rows
+
+
+def _fixed_set(contrast_DK: Floats) -> npt.NDArray[np.bool_]:  # noqa: N803
+    present_DK = ~np.isnan(contrast_DK)  # noqa: N806
+    enough = max(_FIXED_SET_MIN_DOCUMENTS, _FIXED_SET_MIN_SHARE * int(present_DK.any(axis=1).sum()))
+    reached = np.flatnonzero(present_DK.sum(axis=0) >= enough)
+    if len(reached) == 0:
+        return np.zeros(len(contrast_DK), dtype=bool)
+    in_all: npt.NDArray[np.bool_] = present_DK[:, reached].all(axis=1)
+    return in_all
+
+
+def _profile(
+    document_set: str, variant: str, factor: str, base_contrast: Floats, tuned_contrast: Floats, gain: Floats, config: ShiftConfig
+) -> list[dict[str, Any]]:
+    shift = tuned_contrast - base_contrast
+    num_bins = shift.shape[1]
+    if len(shift) < _MIN_DOCUMENTS:
+        return []
+    means_RK = bootstrap_means(np.concatenate([shift, gain], axis=1), config.num_draws, seeded_rng(config, "position"))  # noqa: N806
+    rows: list[dict[str, Any]] = []
+    for number in range(num_bins):
+        present = ~np.isnan(shift[:, number])
+        drawn = means_RK[:, [number, num_bins + number]]
+        drawn = drawn[~np.isnan(drawn).any(axis=1)]
+        full_fixed = document_set == "all" or bool(present.all())
+        if int(present.sum()) < _MIN_DOCUMENTS or len(drawn) == 0 or not full_fixed:
+            continue
+        low, high, _ = confidence_interval(shift[present, number], drawn[:, 0], config.level, config.ci_method)
+        gain_low, gain_high, _ = confidence_interval(gain[present, number], drawn[:, 1], config.level, config.ci_method)
+        start, end = bin_edges(number)
+        rows.append(
+            {
+                "variant": variant,
+                "factor": factor,
+                "document_set": document_set,
+                "bin_start": start,
+                "bin_end": end,
+                "num_documents": int(present.sum()),
+                "base_contrast": float(base_contrast[present, number].mean()),
+                "tuned_contrast": float(tuned_contrast[present, number].mean()),
+                "estimate": float(shift[present, number].mean()),
+                "ci_low": low,
+                "ci_high": high,
+                "gain": float(gain[present, number].mean()),
+                "gain_ci_low": gain_low,
+                "gain_ci_high": gain_high,
+            }
+        )
+    return rows
+
+
+def cumulative_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
+    """The cumulative-share table, at t = 1, 2, 4, 8, ...; a variant whose whole shift cannot be told from 0 has no shares."""
+    if not paired.tokenizers_equal:
+        return [], []
+    num_bins = _num_bins(paired)
+    rows: list[dict[str, Any]] = []
+    unavailable: list[UnavailableRow] = []
+    for variant, factor in paired.factors.items():
+        per_bin = _token_gains(paired, ORIGINAL, num_bins) - _token_gains(paired, variant, num_bins)
+        per_bin = per_bin[~np.isnan(per_bin).any(axis=1)]
+        if len(per_bin) < _MIN_DOCUMENTS:
+            unavailable.append(UnavailableRow("cumulative", variant, "original", "document", "fewer than 2 documents"))
+            continue
+        sums = per_bin.cumsum(axis=1)
+        means_RK = bootstrap_means(sums, config.num_draws, seeded_rng(config, "position"))  # noqa: N806
+        low, high, _ = confidence_interval(sums[:, -1], means_RK[:, -1], config.level, config.ci_method)
+        if low <= 0.0 <= high:
+            reason = f"the per-document shift's interval [{low:.4g}, {high:.4g}] covers 0: shares of it have no meaning"
+            unavailable.append(UnavailableRow("cumulative", variant, "original", "document", reason))
+            continue
+        tail = (1.0 - config.level) / 2.0
+        ends = np.quantile(means_RK / means_RK[:, -1:], [tail, 1.0 - tail], axis=0)
+        shares = sums.mean(axis=0) / sums[:, -1].mean()
+        rows += [
+            {
+                "variant": variant,
+                "factor": factor,
+                "position": bin_edges(number)[1],
+                "share": float(shares[number]),
+                "ci_low": float(ends[0, number]),
+                "ci_high": float(ends[1, number]),
+                "num_documents": len(per_bin),
+            }
+            for number in range(num_bins)
+        ]
+    return rows, unavailable
+
+
+def _token_gains(paired: PairedScores, variant: str, num_bins: int) -> Floats:
+    """Summed token gain per document and bin, shape (D, K); NaN rows for documents without the variant."""
+    gains: Floats = _bin_scores(paired, paired.tuned, variant, num_bins).total - _bin_scores(paired, paired.base, variant, num_bins).total
+    missing = np.isnan(paired.gains(paired.normalizations[0], variant))
+    gains[missing] = np.nan
+    return gains
