@@ -22,7 +22,7 @@ class StopRequest:
 
 @contextmanager
 def listen_for_interrupt() -> Iterator[StopRequest]:
-    """Turn the first SIGINT into a request; a second one raises KeyboardInterrupt as usual.
+    """Turn the first SIGINT into a request; a second one does what it did before (KeyboardInterrupt, in a plain Python program).
 
     Outside the main thread, where signals cannot be caught, the request is never set.
     """
@@ -32,9 +32,9 @@ def listen_for_interrupt() -> Iterator[StopRequest]:
         return
     previous = signal.getsignal(signal.SIGINT)
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if request.asked:
-            raise KeyboardInterrupt
+    def ask(number: int, frame: FrameType | None) -> None:
+        if request.asked and callable(previous):
+            previous(number, frame)
         request.asked = True
 
     signal.signal(signal.SIGINT, ask)

@@ -105,7 +105,7 @@ class LineProgress:
 class _TerminalTask:
     def __init__(self, stream: TextIO, name: str, total: int, unit: str, done: int) -> None:
         from rich.console import Console  # noqa: PLC0415 - rich is slow to load and `import lmdissect` must be light
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
         self._bar = Progress(
             TextColumn("{task.description}"),

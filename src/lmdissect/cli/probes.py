@@ -47,7 +47,7 @@ def import_probes(
 
     Records that cannot be used are set aside, counted, and named in import_report.json. Importing the same set again changes nothing.
     """
-    from lmdissect.probes import write_probe_set  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.probes import write_probe_set
 
     probe_set = _read(source, factor, control=control, strict=strict)
     outcome = write_probe_set(probe_set, out)
@@ -89,7 +89,7 @@ def check_probes(
     strict: _Strict = False,
 ) -> None:
     """Look for missing, unpaired, copied and odd texts, and for probes inside a training corpus."""
-    from lmdissect.probes import check_probe_set  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.probes import check_probe_set
 
     probe_set = _read(source, factor, strict=strict)
     findings = check_probe_set(probe_set)
@@ -108,7 +108,7 @@ def parse_factors(pairs: Iterable[str]) -> dict[str, str]:
     Raises:
         UserInputError: An entry is not NAME=FACTOR, or a name comes twice with different factors.
     """
-    from lmdissect.errors import UserInputError  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.errors import UserInputError
 
     factors: dict[str, str] = {}
     for pair in pairs:
@@ -128,8 +128,8 @@ def printable(text: str) -> str:
 
 
 def _read(source: str, pairs: Sequence[str] | None, *, control: str | None = None, strict: bool = False) -> "ProbeSet":
-    from lmdissect.errors import UserInputError  # noqa: PLC0415 - `--help` must be quick
-    from lmdissect.probes import read_probe_set  # noqa: PLC0415
+    from lmdissect.errors import UserInputError
+    from lmdissect.probes import read_probe_set
 
     given = parse_factors(pairs or [])
     probe_set = read_probe_set(source, factors=given, control=control)
@@ -142,7 +142,7 @@ def _read(source: str, pairs: Sequence[str] | None, *, control: str | None = Non
 
 
 def _refuse_rejected(rejected: Sequence["RejectedRecord"]) -> None:
-    from lmdissect.errors import UnreadableInputError  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.errors import UnreadableInputError
 
     if rejected:
         first = rejected[0]
@@ -151,7 +151,7 @@ def _refuse_rejected(rejected: Sequence["RejectedRecord"]) -> None:
 
 
 def _summary(probe_set: "ProbeSet", *, with_table: bool = True) -> list[str]:
-    from lmdissect.probes import probe_fingerprint  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.probes import probe_fingerprint
 
     num_documents = len({text.document_id for text in probe_set.texts})
     lines = [
@@ -164,7 +164,7 @@ def _summary(probe_set: "ProbeSet", *, with_table: bool = True) -> list[str]:
 
 def _variant_rows(probe_set: "ProbeSet") -> list[tuple[str, str, str, str]]:
     """Header and one row per variant: name, factor, number of texts, who wrote it."""
-    from lmdissect.factors import sort_variants  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.factors import sort_variants
 
     table = probe_set.by_variant()
     rows = [("variant", "factor", "texts", "written by")]
@@ -176,8 +176,8 @@ def _variant_rows(probe_set: "ProbeSet") -> list[tuple[str, str, str, str]]:
 
 def _examples(probe_set: "ProbeSet", limit: int, document: str | None) -> dict[str, dict[str, str]]:
     """Texts to show, as ``{document_id: {variant: text}}``, variants in report order; those with an original first."""
-    from lmdissect.errors import UserInputError  # noqa: PLC0415 - `--help` must be quick
-    from lmdissect.factors import ORIGINAL, sort_variants  # noqa: PLC0415
+    from lmdissect.errors import UserInputError
+    from lmdissect.factors import ORIGINAL, sort_variants
 
     table = probe_set.by_variant()
     known = dict.fromkeys([*table.get(ORIGINAL, {}), *(text.document_id for text in probe_set.texts)])
@@ -202,9 +202,9 @@ def _print_plain(examples: Mapping[str, Mapping[str, str]], max_chars: int | Non
 
 
 def _print_tables(probe_set: "ProbeSet", examples: Mapping[str, Mapping[str, str]], max_chars: int | None) -> None:
-    from rich.console import Console  # noqa: PLC0415 - slow to load
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     header, *rows = _variant_rows(probe_set)
@@ -221,7 +221,7 @@ def _print_tables(probe_set: "ProbeSet", examples: Mapping[str, Mapping[str, str
 
 def _report_rejected(rejected: Sequence["RejectedRecord"], where: str) -> None:
     """Say on standard error what was set aside: every reason with its count, and the first records by name."""
-    from lmdissect.probes import count_reasons  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.probes import count_reasons
 
     for reason, count in count_reasons(rejected).items():
         typer.echo(f"set aside: {count} x {printable(reason)}", err=True)
@@ -232,8 +232,8 @@ def _report_rejected(rejected: Sequence["RejectedRecord"], where: str) -> None:
 
 
 def _overlap(probe_set: "ProbeSet", paths: Sequence[Path], *, threshold: float, strict: bool) -> "OverlapReport":
-    from lmdissect.corpus import read_corpus  # noqa: PLC0415 - `--help` must be quick
-    from lmdissect.probes import find_overlap  # noqa: PLC0415
+    from lmdissect.corpus import read_corpus
+    from lmdissect.probes import find_overlap
 
     documents, rejected = read_corpus(paths)
     if strict:
@@ -244,7 +244,7 @@ def _overlap(probe_set: "ProbeSet", paths: Sequence[Path], *, threshold: float, 
 
 def _counted(documents: Sequence["Document"]) -> Iterator["Document"]:
     """``documents``, with progress on standard error."""
-    from lmdissect.progress import choose_progress  # noqa: PLC0415 - `--help` must be quick
+    from lmdissect.progress import choose_progress
 
     with choose_progress().task("looking for probes", len(documents), "documents") as task:
         for document in documents:
@@ -253,10 +253,10 @@ def _counted(documents: Sequence["Document"]) -> Iterator["Document"]:
 
 
 def _check_json(probe_set: "ProbeSet", findings: "ProbeCheck", overlap: "OverlapReport | None") -> str:
-    import json  # noqa: PLC0415 - only needed here
-    from dataclasses import asdict  # noqa: PLC0415
+    import json
+    from dataclasses import asdict
 
-    from lmdissect.probes import import_report, probe_fingerprint  # noqa: PLC0415
+    from lmdissect.probes import import_report, probe_fingerprint
 
     content = {
         "fingerprint": probe_fingerprint(probe_set),

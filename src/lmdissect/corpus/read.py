@@ -1,12 +1,15 @@
 """Read training documents from JSONL, Parquet and text files, gzip or not.
 
-    .jsonl[.gz]   one object a line: `text`, and an id in `document_id`, `id` or `pmid`
-    .parquet      the same columns
-    .txt[.gz]     one document a line; the id is file name and line number
+.jsonl[.gz]   one object a line: `text`, and an id in `document_id`, `id` or `pmid`
+.parquet      the same columns
+.txt[.gz]     one document a line
+
+A document without an id of its own is named by its file and its line or row. Of files of the same name as many folders are told as tell them apart.
 """
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +26,7 @@ __all__ = ["hash_corpus", "read_corpus"]
 
 _ID_FIELDS = ("document_id", "id", "pmid")
 _BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_corpus(paths: Sequence[Path]) -> tuple[list[Document], list[RejectedRecord]]:
@@ -39,16 +43,20 @@ def read_corpus(paths: Sequence[Path]) -> tuple[list[Document], list[RejectedRec
     rejected: list[RejectedRecord] = []
     seen: set[str] = set()
     for path in paths:
+        label = _label(path, paths)
         for where, record in _records(path):
-            reason = _usable(record, seen)
-            if reason is not None:
-                rejected.append(RejectedRecord(str(path), where, reason))
+            found = _document(record, f"{label}:{where.rpartition(' ')[2]}")
+            if isinstance(found, Document) and found.document_id in seen:
+                found = f"id '{found.document_id}' seen before"
+            if isinstance(found, str):
+                rejected.append(RejectedRecord(str(path), where, found))
                 continue
-            document = _document(record, path, where)
-            seen.add(document.document_id)
-            documents.append(document)
+            seen.add(found.document_id)
+            documents.append(found)
     if not documents:
-        message = f"no usable document in {', '.join(map(str, paths))} ({len(rejected)} set aside; first: {rejected[0].reason if rejected else 'empty'})"
+        message = (
+            f"no usable document in {', '.join(map(str, paths))} ({len(rejected)} set aside; first: {rejected[0].reason if rejected else 'empty'})"
+        )
         raise NothingToDoError(message)
     return documents, rejected
 
@@ -78,20 +86,24 @@ def _records(path: Path) -> Iterator[tuple[str, object]]:
 def _parse_json(line: str) -> object:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return ValueError(f"not valid JSON ({error})")
 
 
 def _lines(path: Path, parse: Callable[[str], object]) -> Iterator[tuple[str, object]]:
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+    try:
+        opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        message = f"{path}: cannot be opened ({error.strerror or error})"
+        raise UnreadableInputError(message) from error
     number = 0
     with opened as stream:
         try:
-            for number, line in enumerate(stream, start=1):  # noqa: B007 - the number of the last good line is needed below
+            for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue
                 try:
-                    yield f"line {number}", parse(line.decode("utf-8").rstrip("\r\n"))
+                    yield f"line {number}", parse(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
                 except UnicodeDecodeError as error:
                     yield f"line {number}", ValueError(f"not UTF-8 ({error.reason} at byte {error.start})")
         except _BROKEN_GZIP as error:
@@ -104,15 +116,23 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
         columns = [name for name in (*_ID_FIELDS, "text") if name in table.schema_arrow.names]
         number = 0
         for batch in table.iter_batches(columns=columns):
-            for row in batch.to_pylist():
+            for index in range(batch.num_rows):
                 number += 1
-                yield f"row {number}", row
+                yield f"row {number}", _parquet_row(batch, index)
     except (pa.ArrowException, OSError) as error:
         message = f"{path} cannot be read as Parquet ({' '.join(str(error).split())}): fetch it again"
         raise UnreadableInputError(message) from error
 
 
-def _usable(record: object, seen: set[str]) -> str | None:
+def _parquet_row(batch: pa.RecordBatch, index: int) -> object:
+    try:
+        return {name: batch.column(name)[index].as_py() for name in batch.schema.names}
+    except UnicodeDecodeError as error:  # Parquet does not check what it calls a string
+        return ValueError(f"not UTF-8 ({error.reason} at byte {error.start})")
+
+
+def _document(record: object, name: str) -> Document | str:
+    """The document, named ``name`` where it has no id, or the reason why there is none."""
     if isinstance(record, ValueError):
         return str(record)
     if not isinstance(record, dict):
@@ -122,20 +142,23 @@ def _usable(record: object, seen: set[str]) -> str | None:
         return "no 'text' field that is a string"
     if not text.strip():
         return "empty text"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    document_id = _given_id(record) or name
+    if _LONE_SURROGATE.search(text) or _LONE_SURROGATE.search(document_id):
         return "lone surrogate: not encodable as UTF-8"
-    given = _given_id(record)
-    return f"id '{given}' seen before" if given is not None and given in seen else None
+    return Document(document_id, text)
 
 
 def _given_id(record: dict[str, Any]) -> str | None:
     for name in _ID_FIELDS:
         value = record.get(name)
-        if isinstance(value, (str, int)) and str(value).strip():
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
             return str(value)
     return None
 
 
-def _document(record: object, path: Path, where: str) -> Document:
-    assert isinstance(record, dict)  # noqa: S101 - _usable has checked it
-    return Document(_given_id(record) or f"{path.name}:{where.removeprefix('line ').removeprefix('row ')}", record["text"])
+def _label(path: Path, paths: Sequence[Path]) -> str:
+    """The file's name, with as many of its folders as tell it apart from the other files."""
+    num_parts = 1
+    while num_parts < len(path.parts) and any(other.parts[-num_parts:] == path.parts[-num_parts:] for other in paths if other != path):
+        num_parts += 1
+    return "/".join(path.parts[-num_parts:])

@@ -1,10 +1,10 @@
 """Seeded subsets that nest: the same documents on every machine, whatever the order of files."""
 
-import hashlib
 from collections.abc import Sequence
 
 from lmdissect.errors import NothingToDoError
 from lmdissect.records import Document
+from lmdissect.store import seeded_rank
 
 __all__ = ["sample_documents", "split_held_out"]
 
@@ -14,7 +14,7 @@ def sample_documents(documents: Sequence[Document], num_documents: int, seed: in
 
     A smaller sample with the same seed is the beginning of a larger one.
     """
-    return sorted(documents, key=lambda document: _rank(document.document_id, seed, "sample"))[:num_documents]
+    return sorted(documents, key=lambda document: seeded_rank(document.document_id, seed, "sample"))[:num_documents]
 
 
 def split_held_out(documents: Sequence[Document], num_held_out: int, seed: int) -> tuple[list[Document], list[Document]]:
@@ -26,9 +26,5 @@ def split_held_out(documents: Sequence[Document], num_held_out: int, seed: int) 
     if num_held_out >= len(documents):
         message = f"{num_held_out} held-out documents of {len(documents)}: none left to train on; hold out fewer"
         raise NothingToDoError(message)
-    ranked = sorted(documents, key=lambda document: _rank(document.document_id, seed, "held-out"))
+    ranked = sorted(documents, key=lambda document: seeded_rank(document.document_id, seed, "held-out"))
     return ranked[num_held_out:], ranked[:num_held_out]
-
-
-def _rank(document_id: str, seed: int, purpose: str) -> str:
-    return hashlib.sha256(f"{purpose}:{seed}:{document_id}".encode("utf-8", "surrogatepass")).hexdigest()

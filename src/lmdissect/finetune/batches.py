@@ -93,9 +93,9 @@ def collate(sequences: Sequence[np.ndarray], num_ignored: int) -> dict[str, torc
         ``input_ids``, ``attention_mask`` and ``labels``, all of shape (B, T).
     """
     longest = max(len(sequence) for sequence in sequences)
-    input_ids_BT = torch.zeros((len(sequences), longest), dtype=torch.long)  # noqa: N806
-    attention_mask_BT = torch.zeros_like(input_ids_BT)  # noqa: N806
-    labels_BT = torch.full_like(input_ids_BT, IGNORED)  # noqa: N806
+    input_ids_BT = torch.zeros((len(sequences), longest), dtype=torch.long)
+    attention_mask_BT = torch.zeros_like(input_ids_BT)
+    labels_BT = torch.full_like(input_ids_BT, IGNORED)
     for row, sequence in enumerate(sequences):
         ids = torch.from_numpy(sequence)
         input_ids_BT[row, : len(ids)] = ids

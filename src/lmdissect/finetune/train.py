@@ -2,6 +2,7 @@
 
 import json
 import math
+import random  # noqa: TID251 - only to leave its state as it was
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from lmdissect.errors import InterruptedRunError, NothingToDoError, RunFailedError
+from lmdissect.errors import InterruptedRunError, NonFiniteLossError, NothingToDoError, RunFailedError, UserInputError
 from lmdissect.finetune.batches import TokenizedCorpus, collate, order_documents, tokenize_corpus
 from lmdissect.finetune.config import FinetuneConfig, LoraSettings
 from lmdissect.finetune.loss import sum_nll_nats
 from lmdissect.finetune.trainer import TrainingRun, run_training
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_tokenizer
-from lmdissect.models.head import Head, separate_head
-from lmdissect.models.load import load_weights, quiet_transformers
+from lmdissect.models import LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
+from lmdissect.models.head import Head, position_limit, separate_head
+from lmdissect.models.load import quiet_transformers
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import Document
 from lmdissect.store import ArtifactFolder, fingerprint, hash_text, open_artifact, output_guard
@@ -83,12 +85,14 @@ def finetune(
         stop: Looked at after every step; when set, a checkpoint is written and the run ends.
 
     Raises:
+        UserInputError: The base is an adapter and another one is asked for, the device cannot be used, or documents are longer than the model allows.
         NothingToDoError: No document has a token to learn.
-        NonFiniteLossError: The loss became NaN or infinite; the checkpoint before it is kept.
+        NonFiniteLossError: The loss or the weights became NaN or infinite; the checkpoint before it is kept.
         RunFailedError: Training left the weights where they were.
         InterruptedRunError: ``stop`` was set.
         StaleArtifactError: The folder holds a run with other settings or inputs.
     """
+    _refuse_second_adapter(base, config)
     shown = progress or SilentProgress()
     inputs = {
         "base": fingerprint_model(base).to_json(),
@@ -98,8 +102,15 @@ def finetune(
     with open_artifact(folder, stage="finetune", config={"base": base.reference, **config.model_dump(mode="json")}, inputs=inputs) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: finished before with the same settings and inputs; reused")
+            shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)  # a kill may have come between the manifest and this
             return _summary(folder, artifact.finished.details, reused=True)
         return _train(artifact, base, documents, config, held_out, shown, stop or StopRequest())
+
+
+def _refuse_second_adapter(base: ResolvedModel, config: FinetuneConfig) -> None:
+    if config.lora is not None and base.adapter_folder is not None:
+        message = f"{base.reference}: an adapter cannot stand on another one: merge the first into its base, or train all weights"
+        raise UserInputError(message)
 
 
 def _hash_documents(documents: Sequence[Document]) -> str:
@@ -120,23 +131,25 @@ def _train(
     if not corpus.sequences:
         message = f"none of the {len(documents)} documents has a token to learn (skip_first_tokens {config.skip_first_tokens})"
         raise NothingToDoError(message)
-    device = LoadOptions(device=config.device).torch_device()
-    model = load_weights(base, torch.float32)
-    head = separate_head(model)
-    trained = _with_adapter(model, config.lora, base.reference, config.seed) if config.lora else model
+    held_out_corpus = tokenize_corpus(held_out, tokenizer, config) if held_out else None
+    device = _one_device(config)
+    model = load_model(base, LoadOptions("float32", "cpu")).model
+    _check_lengths(model, corpus, held_out_corpus)
+    trained = _with_adapter(model, config.lora, config.seed) if config.lora else model
+    head = separate_head(model)  # after the adapters: one on the output head is a head we do not know
     trained.to(device)  # type: ignore[arg-type]
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    held_out_corpus = tokenize_corpus(held_out, tokenizer, config) if held_out else None
     before = _held_out_loss(model, head, held_out_corpus, config, device)
     start = _snapshot(trained)
     order = order_documents(corpus, config)
     run = TrainingRun(trained, model, head, corpus, order, config, device, artifact.folder / _CHECKPOINTS)
-    with output_guard(artifact.folder), quiet_transformers():
+    with output_guard(artifact.folder), quiet_transformers(), _random_state_kept():
         history = run_training(run, progress, stop)
     if stop:
         message = f"stopped after step {history[-1]['step'] if history else 0}; run the same command again to go on from there"
         raise InterruptedRunError(message)
+    _check_finite(trained, config)
     moved = _moved_fraction(trained, start)
     if moved < _MIN_MOVED_FRACTION:
         message = f"training moved only {moved:.2%} of the trained weights (learning rate {config.peak_learning_rate:g}): raise the learning rate"
@@ -176,7 +189,30 @@ def _summary(folder: Path, details: dict[str, Any], *, reused: bool) -> Finetune
     )
 
 
-def _with_adapter(model: "PreTrainedModel", lora: LoraSettings, base_reference: str, seed: int) -> "PeftModel":
+def _one_device(config: FinetuneConfig) -> torch.device:
+    device = LoadOptions(device=config.device).torch_device()
+    if device.type == "cuda" and device.index:  # the Trainer would take the first one
+        message = f"--device {config.device}: set CUDA_VISIBLE_DEVICES={device.index} and give --device cuda"
+        raise UserInputError(message)
+    return device
+
+
+def _check_lengths(model: "PreTrainedModel", *corpora: TokenizedCorpus | None) -> None:
+    limit = position_limit(model)
+    longest = max(len(sequence) for corpus in corpora if corpus is not None for sequence in corpus.sequences)
+    if limit is not None and longest > limit:
+        message = f"a document takes {longest} positions with its BOS and EOS, and the model has {limit}: lower max_tokens to {limit - 2}"
+        raise UserInputError(message)
+
+
+def _check_finite(model: torch.nn.Module, config: FinetuneConfig) -> None:
+    """The loss shows broken weights one step later, and after the last step there is no later."""
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters() if parameter.requires_grad):
+        message = f"weights became NaN or infinite in the last step (learning rate {config.peak_learning_rate:g}): lower the learning rate"
+        raise NonFiniteLossError(message)
+
+
+def _with_adapter(model: "PreTrainedModel", lora: LoraSettings, seed: int) -> "PeftModel":
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - heavy
     from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
@@ -188,20 +224,23 @@ def _with_adapter(model: "PreTrainedModel", lora: LoraSettings, base_reference: 
         use_rslora=lora.rslora,
         target_modules=list(lora.targets) if lora.targets else "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2 stores weights transposed
-        base_model_name_or_path=base_reference,
     )
-    with seeded_torch(seed):
+    with torch.random.fork_rng(devices=[]):  # adapters are drawn on the CPU
+        torch.default_generator.manual_seed(seed)
         wrapped: PeftModel = get_peft_model(model, settings)
-    wrapped.peft_config["default"].base_model_name_or_path = base_reference
     return wrapped
 
 
 @contextmanager
-def seeded_torch(seed: int) -> Iterator[None]:
-    """Seed torch's generators inside the block and put them back after it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _random_state_kept() -> Iterator[None]:
+    """Put the global generators back after the block: the Trainer seeds Python's, numpy's and torch's."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def _held_out_loss(
@@ -220,7 +259,10 @@ def _held_out_loss(
             total_nats += float(sum_nll_nats(model, head, batch["input_ids"].to(device), batch["labels"].to(device)))
     model.train(training)
     loss_nats = total_nats / corpus.num_target_tokens
-    return loss_nats if math.isfinite(loss_nats) else None
+    if not math.isfinite(loss_nats):
+        message = f"the held-out loss is {loss_nats}: the model has broken weights"
+        raise NonFiniteLossError(message)
+    return loss_nats
 
 
 def _snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -243,13 +285,13 @@ def _save(artifact: ArtifactFolder, model: "PreTrainedModel | PeftModel", tokeni
     """Save to a temporary folder, then move file by file: a model file in the artifact is always whole."""
     with output_guard(artifact.folder), quiet_transformers(), tempfile.TemporaryDirectory(prefix=".tmp-", dir=artifact.folder) as name:
         temporary = Path(name)
-        model.save_pretrained(temporary)
+        model.save_pretrained(str(temporary))
         tokenizer.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's generated card says nothing the manifest does not
         adapter_config = temporary / "adapter_config.json"
         if adapter_config.is_file():
             settings = json.loads(adapter_config.read_text(encoding="utf-8"))
-            settings["base_model_name_or_path"] = base_reference
+            settings["base_model_name_or_path"] = base_reference  # it held the folder, where peft compares vocabularies without asking the hub
             adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in temporary.iterdir():
             file.replace(artifact.folder / file.name)

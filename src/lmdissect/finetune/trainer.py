@@ -1,6 +1,7 @@
 """The Hugging Face Trainer, with our order of documents, our token-weighted loss, and checkpoints that are whole or not there."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,13 @@ def run_training(run: TrainingRun, progress: Progress, stop: StopRequest) -> lis
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{_COMPLETE}")]
+    """The last whole checkpoint. Half-written ones are removed, or they would count among those that are kept."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / _COMPLETE).is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
@@ -101,19 +108,17 @@ class _OrderedSequences(Dataset[Any]):
 
 def _arguments(run: TrainingRun) -> TrainingArguments:
     config = run.config
-    on_cuda = run.device.type == "cuda"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run.checkpoints),
         per_device_train_batch_size=config.micro_batch_size,
         gradient_accumulation_steps=config.batch_size // config.micro_batch_size,
         num_train_epochs=1,  # all passes are written out in the order
         learning_rate=config.peak_learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=math.ceil(config.warmup_fraction * run.num_steps),
+        warmup_steps=_num_warmup_steps(config, run.num_steps),
         optim="adamw_torch",
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip_norm,
-        bf16=on_cuda and torch.cuda.is_bf16_supported(),
         use_cpu=run.device.type == "cpu",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -123,22 +128,32 @@ def _arguments(run: TrainingRun) -> TrainingArguments:
         report_to=[],
         disable_tqdm=True,
         dataloader_num_workers=0,
-        dataloader_pin_memory=on_cuda,
+        dataloader_pin_memory=run.device.type == "cuda",
         remove_unused_columns=False,
         seed=config.seed,
         data_seed=config.seed,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # noqa: SLF001 - or the Trainer takes all GPUs, and with them a batch that many times as large
+    return arguments
+
+
+def _num_warmup_steps(config: FinetuneConfig, num_steps: int) -> int:
+    """At least one step after the warm-up: the schedule starts at 0, and a run of one step would learn nothing."""
+    rounding = 1e-9  # 0.1 * 70 is a little over 7
+    return min(math.ceil(config.warmup_fraction * num_steps - rounding), num_steps - 1)
 
 
 class _TokenLossTrainer(Trainer):
     """Trainer whose loss is a sum over target tokens divided by their number in the whole accumulated batch."""
 
     def __init__(self, run: TrainingRun, task: Task, stop: StopRequest) -> None:
+        self._ordered = _OrderedSequences(run.corpus, run.order)
         super().__init__(
             model=run.trained,
             args=_arguments(run),
             data_collator=lambda sequences: collate(sequences, run.corpus.num_ignored),
-            train_dataset=_OrderedSequences(run.corpus, run.order),
+            train_dataset=self._ordered,
             callbacks=[_RunCallback(task, stop)],
             # Given, so that the Trainer counts the target tokens of the accumulated batch and divides by nothing else; compute_loss does the work.
             compute_loss_func=lambda *_args, **_kwargs: None,
@@ -146,10 +161,10 @@ class _TokenLossTrainer(Trainer):
         self._run = run
         self.pop_callback(_printer_callback())
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401 - the Trainer's interface
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401, ARG002 - the Trainer's interface
+        return SequentialSampler(self._ordered)
 
-    def compute_loss(  # type: ignore[override]
+    def compute_loss(
         self,
         model: torch.nn.Module,  # noqa: ARG002 - the run holds the unwrapped model
         inputs: dict[str, torch.Tensor],
@@ -160,7 +175,9 @@ class _TokenLossTrainer(Trainer):
         if num_items_in_batch is None:
             message = "the Trainer gave no token count"
             raise RuntimeError(message)
-        loss = sum_nll_nats(self._run.model, self._run.head, inputs["input_ids"], inputs["labels"]) / num_items_in_batch
+        with _mixed_precision(self._run.device):
+            total_nats = sum_nll_nats(self._run.model, self._run.head, inputs["input_ids"], inputs["labels"])
+        loss = total_nats / num_items_in_batch
         if not bool(torch.isfinite(loss)):
             step = self.state.global_step + 1
             message = (
@@ -169,6 +186,11 @@ class _TokenLossTrainer(Trainer):
             )
             raise NonFiniteLossError(message)
         return loss
+
+
+def _mixed_precision(device: torch.device) -> torch.autocast:
+    """Bfloat16 arithmetic on CUDA. The Trainer's own autocast wraps the outer model's forward, which the loss goes past."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
 
 
 def _printer_callback() -> type[TrainerCallback]:

@@ -205,5 +205,3 @@ def _offsets(position: npt.NDArray[np.int32], ids: Sequence[str], variants: Sequ
     for row in range(len(ids) - 1, -1, -1):
         offsets[row] = begins.get((ids[row], variants[row]), offsets[row + 1])
     return offsets
-
-

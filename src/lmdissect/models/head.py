@@ -33,23 +33,23 @@ class Head:
     """
 
     backbone: torch.nn.Module
-    weight_VD: torch.Tensor  # noqa: N815 - shape letters
-    bias_V: torch.Tensor | None  # noqa: N815
+    weight_VD: torch.Tensor
+    bias_V: torch.Tensor | None
     softcap: float | None
     scale: float
 
-    def hidden(self, input_ids_BT: torch.Tensor) -> torch.Tensor:  # noqa: N803
+    def hidden(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
         """Last hidden states, shape (B, T, D). Rows are padded on the right, which causal attention never looks at: no mask is needed."""
-        hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False).last_hidden_state  # noqa: N806
+        hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False).last_hidden_state
         return hidden_BTD
 
-    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:  # noqa: N803
+    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         """Float32 logits, shape (N, V): the matrix product in the weights' dtype, everything after it in float32."""
-        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()  # noqa: N806
+        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()
         if self.scale != 1.0:
-            logits_NV = logits_NV * self.scale  # noqa: N806
+            logits_NV = logits_NV * self.scale
         if self.softcap is not None:
-            logits_NV = torch.tanh(logits_NV / self.softcap) * self.softcap  # noqa: N806
+            logits_NV = torch.tanh(logits_NV / self.softcap) * self.softcap
         return logits_NV
 
 
@@ -103,7 +103,7 @@ def is_causal(model: "PreTrainedModel") -> bool:
     input_ids = _check_ids(model, model.config.get_text_config().vocab_size).repeat(2, 1)
     input_ids[1, -1] = (input_ids[1, -1] + 1) % model.config.get_text_config().vocab_size
     with _evaluating(model):
-        logits_BTV = model(input_ids=input_ids, use_cache=False).logits.float()  # noqa: N806
+        logits_BTV = model(input_ids=input_ids, use_cache=False).logits.float()
     if not logits_BTV.isfinite().all():
         return True  # broken weights; whoever uses the model will say so, and name the text
     return _close(logits_BTV[0, :-1], logits_BTV[1, :-1], model.dtype)

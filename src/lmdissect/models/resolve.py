@@ -180,7 +180,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
 
 def _hub_snapshot(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy; only hub ids need it
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     patterns = [*_HUB_FILES, *(_PICKLES if trust.allow_pickle else ()), *(("*.py",) if trust.trust_remote_code else ())]
     if trust.trust_remote_code and not _COMMIT.fullmatch(parsed.revision or ""):  # a branch or a tag can be moved to other code

@@ -4,6 +4,7 @@ from lmdissect.probes.checks import OverLongText, ProbeCheck, VariantCheck, chec
 from lmdissect.probes.folder import count_reasons, import_report, write_probe_set
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.overlap import OverlapMatch, OverlapReport, find_overlap
+from lmdissect.probes.select import limit_documents
 from lmdissect.probes.source import read_probe_set
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "find_overlap",
     "import_report",
     "kept_word_share",
+    "limit_documents",
     "probe_fingerprint",
     "read_probe_set",
     "write_probe_set",

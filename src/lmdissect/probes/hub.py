@@ -79,7 +79,7 @@ def _header(readme: Path) -> Mapping[str, object]:
     try:
         text = readme.read_text(encoding="utf-8")
         parts = re.split(r"^---[ \t]*\r?\n", text, maxsplit=2, flags=re.MULTILINE)
-        header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None  # noqa: PLR2004 - before, header, rest
+        header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         message = f"{readme}: its YAML header cannot be read ({' '.join(str(error).split())}); mend or remove it"
         raise UnreadableInputError(message) from error

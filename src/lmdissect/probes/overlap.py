@@ -89,9 +89,7 @@ def find_overlap(probe_set: ProbeSet, corpus: Iterable[Document], *, threshold: 
     for document in corpus:
         num_documents += 1
         matches.extend(index.matches(document))
-    return OverlapReport(
-        matches=tuple(matches), threshold=threshold, num_probe_texts=len(probe_set.texts), num_corpus_documents=num_documents
-    )
+    return OverlapReport(matches=tuple(matches), threshold=threshold, num_probe_texts=len(probe_set.texts), num_corpus_documents=num_documents)
 
 
 def normalize_text(text: str) -> str:

@@ -57,7 +57,8 @@ def position_caption(content: ReportContent) -> str:
         return "No shift by token position could be computed."
     decimals = content.decimals["token"]
     ends = [
-        f"{format_estimate(row.gain, row.gain_ci_low, row.gain_ci_high, decimals, _UNIT)} at {_place(row)}" for row in dict.fromkeys((profile[0], profile[-1]))
+        f"{format_estimate(row.gain, row.gain_ci_low, row.gain_ci_high, decimals, _UNIT)} at {_place(row)}"
+        for row in dict.fromkeys((profile[0], profile[-1]))
     ]
     sentences = [f"Gain on the originals: {join_words(ends)}.", *_variant_places(content)]
     fixed = gain_profile(content, "fixed")
@@ -82,7 +83,9 @@ def _variant_places(content: ReportContent) -> list[str]:
         if moved:
             peak = max(moved, key=lambda row: abs(row.estimate))
             number = format_estimate(peak.estimate, peak.ci_low, peak.ci_high, decimals)
-            sentences.append(f"Shift of {variant.name}: most at {_place(peak)}, {number}; the interval leaves 0 out in {len(moved)} of {len(profile)} bins.")
+            sentences.append(
+                f"Shift of {variant.name}: most at {_place(peak)}, {number}; the interval leaves 0 out in {len(moved)} of {len(profile)} bins."
+            )
         elif profile:
             still.append(variant.name)
     if still:
@@ -92,7 +95,9 @@ def _variant_places(content: ReportContent) -> list[str]:
 
 def cumulative_curves(content: ReportContent) -> tuple[list[tuple[Variant, list[CumulativeShare]]], list[Variant]]:
     """The curves to draw, and the variants left out because their total shift cannot be told from 0, so that its parts mean nothing as shares."""
-    by_variant = {name: list(rows) for name, rows in groupby(sorted(content.cumulative, key=lambda row: (row.variant, row.position)), lambda row: row.variant)}
+    by_variant = {
+        name: list(rows) for name, rows in groupby(sorted(content.cumulative, key=lambda row: (row.variant, row.position)), lambda row: row.variant)
+    }
     curves, left_out = [], []
     for variant in content.variants:
         if variant.name not in by_variant:
@@ -135,7 +140,11 @@ def fact_caption(content: ReportContent) -> str:
             continue
         unit = fact_unit(content)
         number = format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals["token" if content.tokenizers_equal else "document"], unit)
-        says = "cannot be told from 0" if row.ci_low <= 0 <= row.ci_high else ("towards the originals" if row.estimate > 0 else "away from the originals")
+        says = (
+            "cannot be told from 0"
+            if row.ci_low <= 0 <= row.ci_high
+            else ("towards the originals" if row.estimate > 0 else "away from the originals")
+        )
         sentences.append(
             f"{variant.name}: on the words it changes ({row.num_original_tokens:,} tokens of the originals, {row.num_variant_tokens:,} of the variant, "
             f"{format_count(row.num_documents, 'document')}) the shift is {number}, {_cautious(says, row.p_value)}; {_whole_text(content, variant.name)}."
@@ -151,9 +160,7 @@ def _whole_text(content: ReportContent, variant: str) -> str:
     row = content.shifts.get((variant, ORIGINAL, content.normalization))
     if row is None:
         return "over the whole text it could not be computed"
-    return (
-        f"over the whole text {format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals[content.normalization], UNITS[content.normalization])}"
-    )
+    return f"over the whole text {format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals[content.normalization], UNITS[content.normalization])}"
 
 
 def loss_caption(content: ReportContent) -> str:

@@ -13,6 +13,7 @@ from lmdissect.store import Manifest
 
 __all__ = [
     "NORMALIZATIONS",
+    "SELECTIONS",
     "CumulativeShare",
     "Example",
     "FactTokenShift",
@@ -26,6 +27,10 @@ __all__ = [
 ]
 
 NORMALIZATIONS = ("token", "byte", "document")
+"""In the order in which they are shown."""
+
+SELECTIONS = {"changed": "all changed words", "number": "numbers", "named": "named terms", "key_term": "key terms"}
+"""Selections of fact tokens, in words."""
 
 
 @dataclass(frozen=True, slots=True)

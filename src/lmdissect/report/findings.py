@@ -145,8 +145,12 @@ def verdict(content: ReportContent, describe: Callable[[Headline], str] = lambda
     if content.is_unmoved():
         return "Nothing moved: every shift is exactly 0, because both models give every token the same score."
     found = headlines(content)
-    groups = {direction: _name_factors([h for h in found if h.direction == direction], describe) for direction in ("towards", "away", "unsettled", "still")}
-    return " ".join(sentence for sentence in (_moved_sentence(groups["towards"], groups["away"]), _unmoved_sentences(groups, moved=bool(found))) if sentence)
+    groups = {
+        direction: _name_factors([h for h in found if h.direction == direction], describe) for direction in ("towards", "away", "unsettled", "still")
+    }
+    return " ".join(
+        sentence for sentence in (_moved_sentence(groups["towards"], groups["away"]), _unmoved_sentences(groups, moved=bool(found))) if sentence
+    )
 
 
 def _name_factors(found: Iterable[Headline], describe: Callable[[Headline], str]) -> str:
@@ -216,9 +220,7 @@ def _aside_part(content: ReportContent, headline: Headline) -> list[str]:
     shown = headline.row.reference if headline.row is not None else ""
     rows = [content.shifts.get((name, reference, content.normalization)) for reference in (ORIGINAL, CONTROL) if reference != shown]
     prefix = "" if headline.row is not None else "over the whole text "
-    printed = [
-        f"{_BASES[row.reference]} {format_estimate(row.estimate, row.ci_low, row.ci_high, decimals)}" for row in rows if row is not None
-    ]
+    printed = [f"{_BASES[row.reference]} {format_estimate(row.estimate, row.ci_low, row.ci_high, decimals)}" for row in rows if row is not None]
     return [prefix + ", ".join(printed)] if printed else []
 
 

@@ -8,11 +8,12 @@ __all__ = ["REPLACEMENT", "clean_text", "join_words", "short_label"]
 REPLACEMENT = "\ufffd"
 _KEPT_CONTROLS = "\n\t"
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Cn"})
+_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs"})
+_NONCHARACTER_BITS = 0xFFFE
 
 
 def clean_text(text: str) -> str:
-    """``text`` with every control character, lone surrogate, unassigned code point and bidirectional override shown as U+FFFD.
+    """``text`` with every control character, lone surrogate, noncharacter and bidirectional override shown as U+FFFD.
 
     One character stays one character, so offsets into the text stay valid. Line feeds and tabs are kept; a carriage return is shown as a line
     feed, which is what a browser makes of it.
@@ -27,7 +28,7 @@ def _clean_character(character: str) -> str:
         return "\n"
     if character in _BIDI_CONTROLS or unicodedata.category(character) in _UNPRINTABLE_CATEGORIES:
         return REPLACEMENT
-    return character
+    return REPLACEMENT if ord(character) & _NONCHARACTER_BITS == _NONCHARACTER_BITS else character
 
 
 def short_label(text: str, num_chars: int) -> str:

@@ -21,7 +21,7 @@ _FLOAT32_BYTES = 4
 _LOGITS_COPIES = 2  # logits and their shifted exponentials are held together
 
 
-def target_logprobs(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:  # noqa: N803
+def target_logprobs(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
     """Float32 log-probability of each target, shape (N,), from float32 logits."""
     return -torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
 
@@ -35,48 +35,61 @@ def score_windows(model: LanguageModel, windows: Sequence[Window], logits_megaby
     Raises:
         RunFailedError: A single window does not fit in the device's memory.
     """
+    if model.head is None and len(windows) > 1 and _whole_logits_bytes(model, windows) > logits_megabytes * 1_000_000:
+        return _score_halves(model, windows, logits_megabytes)  # model.forward gives the logits of all rows at once
     try:
         return _score_together(model, windows, logits_megabytes)
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         if len(windows) == 1:
-            message = f"one text of {len(windows[0].input_ids)} tokens does not fit in memory on {model.device}: lower --window-tokens or --max-tokens"
+            message = (
+                f"one text of {len(windows[0].input_ids)} tokens does not fit in memory on {model.device}: lower --window-tokens or --max-tokens"
+            )
             raise RunFailedError(message) from error
+    return _score_halves(model, windows, logits_megabytes)
+
+
+def _whole_logits_bytes(model: LanguageModel, windows: Sequence[Window]) -> int:
+    rows = len(windows) * max(len(window.input_ids) for window in windows)
+    return rows * int(model.model.config.get_text_config().vocab_size) * _FLOAT32_BYTES * _LOGITS_COPIES
+
+
+def _score_halves(model: LanguageModel, windows: Sequence[Window], logits_megabytes: int) -> list[npt.NDArray[np.float32]]:
     half = len(windows) // 2
     return [*score_windows(model, windows[:half], logits_megabytes), *score_windows(model, windows[half:], logits_megabytes)]
 
 
 def _score_together(model: LanguageModel, windows: Sequence[Window], logits_megabytes: int) -> list[npt.NDArray[np.float32]]:
     longest = max(len(window.input_ids) for window in windows)
-    input_ids_BT = np.zeros((len(windows), longest), dtype=np.int64)  # noqa: N806
+    input_ids_BT = np.zeros((len(windows), longest), dtype=np.int64)
     for row, window in enumerate(windows):
         input_ids_BT[row, : len(window.input_ids)] = window.input_ids
         input_ids_BT[row, len(window.input_ids) :] = window.input_ids[-1]  # any id serves; a pad id would make some models warn
-    predicting_N = np.concatenate(  # noqa: N806
-        [row * longest + window.first_row + np.arange(len(window.targets)) for row, window in enumerate(windows)]
-    )
+    predicting_N = np.concatenate([row * longest + window.first_row + np.arange(len(window.targets)) for row, window in enumerate(windows)])
     device = model.device
-    targets_N = torch.from_numpy(np.concatenate([window.targets for window in windows])).to(device)  # noqa: N806
+    targets_N = torch.from_numpy(np.concatenate([window.targets for window in windows])).to(device)
     with torch.inference_mode():
-        logprobs_N = _logprobs(model, torch.from_numpy(input_ids_BT).to(device), torch.from_numpy(predicting_N).to(device), targets_N, logits_megabytes)  # noqa: N806
+        logprobs_N = _logprobs(
+            model, torch.from_numpy(input_ids_BT).to(device), torch.from_numpy(predicting_N).to(device), targets_N, logits_megabytes
+        )
     lengths = [len(window.targets) for window in windows]
     return np.split(logprobs_N.cpu().numpy(), np.cumsum(lengths)[:-1])
 
 
 def _logprobs(
     model: LanguageModel,
-    input_ids_BT: torch.Tensor,  # noqa: N803
-    predicting_N: torch.Tensor,  # noqa: N803
-    targets_N: torch.Tensor,  # noqa: N803
+    input_ids_BT: torch.Tensor,
+    predicting_N: torch.Tensor,
+    targets_N: torch.Tensor,
     logits_megabytes: int,
 ) -> torch.Tensor:
     if model.head is None:
-        logits_NV = model.model(input_ids=input_ids_BT, use_cache=False).logits.flatten(0, 1)[predicting_N]  # noqa: N806
+        logits_NV = model.model(input_ids=input_ids_BT, use_cache=False).logits.flatten(0, 1)[predicting_N]
         return target_logprobs(logits_NV, targets_N)
-    hidden_ND = model.head.hidden(input_ids_BT).flatten(0, 1)[predicting_N]  # noqa: N806
+    hidden_ND = model.head.hidden(input_ids_BT).flatten(0, 1)[predicting_N]
     vocabulary = model.head.weight_VD.shape[0]
     rows = max(1, logits_megabytes * 1_000_000 // (vocabulary * _FLOAT32_BYTES * _LOGITS_COPIES))
-    logprobs_N = torch.empty(len(targets_N), dtype=torch.float32, device=targets_N.device)  # noqa: N806
+    logprobs_N = torch.empty(len(targets_N), dtype=torch.float32, device=targets_N.device)
     for start in range(0, len(targets_N), rows):
         stop = start + rows
         logprobs_N[start:stop] = target_logprobs(model.head.logits(hidden_ND[start:stop]), targets_N[start:stop])

@@ -7,6 +7,7 @@ The plan depends on texts and settings alone, so a resumed run makes the same ba
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmdissect.errors import UnreadableInputError
 from lmdissect.models import TextTokenizer, TokenizedText
 from lmdissect.records import ProbeText
 from lmdissect.scoring.config import ScoringConfig
@@ -57,15 +58,28 @@ class ScoringPlan:
 
 
 def make_plan(texts: Sequence[ProbeText], tokenizer: TextTokenizer, max_input: int | None, config: ScoringConfig) -> ScoringPlan:
-    """Tokenize, cut and group ``texts``."""
+    """Tokenize, cut and group ``texts``.
+
+    Raises:
+        UnreadableInputError: A text cannot be encoded as UTF-8, so no tokenizer takes it.
+    """
     distinct: dict[str, int] = {}
     first_asked: list[int] = []
     for asked, text in enumerate(texts):
         if text.text not in distinct:
+            _refuse_unencodable(text)
             distinct[text.text] = len(distinct)
             first_asked.append(asked)
     encoded = tuple(_encode(text, tokenizer, max_input, config.max_tokens) for text in distinct)
     return ScoringPlan(encoded, tuple(distinct[text.text] for text in texts), _chunks(encoded, config), tuple(first_asked))
+
+
+def _refuse_unencodable(text: ProbeText) -> None:
+    try:
+        text.text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = f"document {text.document_id} ({text.variant}): character {error.start} is a lone surrogate, not a text: leave it out"
+        raise UnreadableInputError(message) from error
 
 
 def _encode(text: str, tokenizer: TextTokenizer, max_input: int | None, max_tokens: int | None) -> EncodedText:

@@ -102,7 +102,7 @@ def score_probe_set(
     options = LoadOptions(config.dtype, config.device)
     device = options.torch_device()
     where = {"device": str(device), "dtype": str(options.torch_dtype(device)).removeprefix("torch.")}
-    settings = {**config.model_dump(mode="json"), **where, "model": resolved.reference, "probes": probe_set.source}
+    settings = {**config.model_dump(mode="json"), **where}  # names of model and probe set only label the outcome: their content is hashed
     with open_artifact(folder, stage=STAGE, config=settings, inputs=inputs) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: scored before with the same model, texts and settings; reused")
@@ -113,8 +113,10 @@ def score_probe_set(
 
 
 def _hash_texts(probe_set: ProbeSet) -> str:
+    """Hash of everything of the probe set that the artifact carries on: texts, factors, writers and key terms."""
     rows = [[text.document_id, text.variant, hash_text(text.text)] for text in probe_set.texts]
-    return fingerprint({"texts": rows, "factors": dict(probe_set.factors)})
+    key_terms = {document_id: fields["keywords"] for document_id, fields in probe_set.metadata.items() if fields.get("keywords")}
+    return fingerprint({"texts": rows, "factors": dict(probe_set.factors), "generators": dict(probe_set.generators), "key_terms": key_terms})
 
 
 def _max_input(model: LanguageModel, config: ScoringConfig) -> int | None:
@@ -247,10 +249,13 @@ def _text_scores(encoded: EncodedText, logprobs: npt.NDArray[np.float32] | None,
 
 
 def _scored_bytes(encoded: EncodedText, num_scored: int, truncated: bool, has_prefix: bool) -> int:  # noqa: FBT001
-    """UTF-8 bytes from the end of the unscored first token (if any) to the end of the last kept token (or of the text)."""
+    """UTF-8 bytes from the end of the unscored first token (if any) to the end of the last kept token (or of the text).
+
+    A character that is cut into several tokens counts as soon as one of them is scored.
+    """
     if num_scored == 0:
         return 0
-    start = 0 if has_prefix else int(encoded.tokens.char_end[0])
+    start = 0 if has_prefix else min(int(encoded.tokens.char_end[0]), int(encoded.tokens.char_start[1]))
     end = int(encoded.tokens.char_end[-1]) if truncated else len(encoded.text)
     return len(encoded.text[start:end].encode("utf-8"))
 

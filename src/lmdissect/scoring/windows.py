@@ -36,11 +36,17 @@ def cut_windows(token_id: npt.NDArray[np.int32], prefix_ids: tuple[int, ...], ma
         token_id: The text's tokens, shape (n,).
         prefix_ids: Zero or one prefix token.
         max_input: Longest input, or None for no limit.
+
+    Raises:
+        ValueError: ``max_input`` leaves no room for a token beside the prefix.
     """
     num_tokens, num_prefix = len(token_id), len(prefix_ids)
     first_scored = 0 if num_prefix else 1
     if num_tokens <= first_scored:
         return []
+    if max_input is not None and max_input <= num_prefix:
+        message = f"a window of {max_input} inputs has no room for a token after {num_prefix} prefix tokens"
+        raise ValueError(message)
     capacity = num_tokens if max_input is None else max_input - num_prefix + 1  # tokens that one window can reach
     prefix = np.asarray(prefix_ids, dtype=np.int64)
     windows: list[Window] = []

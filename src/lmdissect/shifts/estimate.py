@@ -48,7 +48,7 @@ def seeded_rng(config: ShiftConfig, purpose: str) -> np.random.Generator:
     return np.random.default_rng([config.seed, *purpose.encode()])
 
 
-def estimate_mean(values_D: Floats, means_R: Floats, p_value: float, config: ShiftConfig) -> Estimate:  # noqa: N803
+def estimate_mean(values_D: Floats, means_R: Floats, p_value: float, config: ShiftConfig) -> Estimate:
     """Mean of ``values_D`` (no NaN) with the interval that its resampled means give."""
     low, high, method = confidence_interval(values_D, means_R, config.level, config.ci_method)
     return Estimate(float(values_D.mean()), low, high, method, p_value, len(values_D))
@@ -97,12 +97,14 @@ def _estimate_row(
     gain = paired.gains(normalization, ORIGINAL)
     usable = ~np.isnan(base_contrast + tuned_contrast + gain)
     if normalization == "document":
-        usable &= ~(paired.truncated[variant] | paired.truncated[names[reference]])
+        usable &= ~(
+            paired.truncated[variant] | paired.truncated[names[reference]] | paired.truncated[ORIGINAL]
+        )  # the original's gain stands in the row
     num_documents = int(usable.sum())
     if num_documents < _MIN_DOCUMENTS:
         return None, [("shifts", f"{num_documents} documents have both texts whole; at least {_MIN_DOCUMENTS} are needed")]
-    shift_D, gain_D = (tuned_contrast - base_contrast)[usable], gain[usable]  # noqa: N806
-    means_RK = bootstrap_means(np.stack([shift_D, gain_D], axis=1), config.num_draws, seeded_rng(config, "bootstrap"))  # noqa: N806
+    shift_D, gain_D = (tuned_contrast - base_contrast)[usable], gain[usable]
+    means_RK = bootstrap_means(np.stack([shift_D, gain_D], axis=1), config.num_draws, seeded_rng(config, "bootstrap"))
     p_values = sign_flip_p_values(shift_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
     shift = estimate_mean(shift_D, means_RK[:, 0], float(p_values[0]), config)
     gained = estimate_mean(gain_D, means_RK[:, 1], 1.0, config)
@@ -133,7 +135,10 @@ def _estimate_row(
 
 
 def _share(
-    shift: Estimate, gain: Estimate, means_RK: Floats, config: ShiftConfig  # noqa: N803
+    shift: Estimate,
+    gain: Estimate,
+    means_RK: Floats,
+    config: ShiftConfig,
 ) -> tuple[float | None, float | None, float | None, str | None]:
     """Ratio of the two means with a percentile interval of the resampled ratios; None where the gain cannot be told from 0."""
     if gain.covers_zero:
@@ -155,18 +160,21 @@ def _with_holm(rows: list[FactorShift]) -> list[FactorShift]:
     return adjusted
 
 
-def estimate_gains(paired: PairedScores, config: ShiftConfig) -> list[dict[str, Any]]:
-    """Mean gain of every variant's texts (and the originals'), per normalization, with interval and p-value."""
+def estimate_gains(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
+    """Mean gain of every variant's texts (and the originals'), per normalization, with interval and p-value; and what could not be computed."""
     rows: list[dict[str, Any]] = []
+    unavailable: list[UnavailableRow] = []
     for normalization in paired.normalizations:
         for variant in (ORIGINAL, *paired.factors):
             values = paired.gains(normalization, variant)
             if normalization == "document":
                 values = np.where(paired.truncated[variant], np.nan, values)
-            values_D = values[~np.isnan(values)]  # noqa: N806
+            values_D = values[~np.isnan(values)]
             if len(values_D) < _MIN_DOCUMENTS:
+                reason = f"{len(values_D)} documents have this text whole and scored; at least {_MIN_DOCUMENTS} are needed"
+                unavailable.append(UnavailableRow("gains", variant, variant, normalization, reason))
                 continue
-            means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))  # noqa: N806
+            means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))
             p_value = sign_flip_p_values(values_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
             mean = estimate_mean(values_D, means_RK[:, 0], float(p_value[0]), config)
             rows.append(
@@ -181,4 +189,4 @@ def estimate_gains(paired: PairedScores, config: ShiftConfig) -> list[dict[str, 
                     "p_value": mean.p_value,
                 }
             )
-    return rows
+    return rows, unavailable

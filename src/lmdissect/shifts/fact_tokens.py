@@ -27,6 +27,7 @@ SELECTIONS = ("changed", "number", "named", "key_term")
 _STATISTICS = ("mean", "sum")
 _MIN_DOCUMENTS = 2
 _EDGES = ".,;:!?()[]\"'"
+_FUNCTION_WORDS = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "of", "on", "or", "the", "to", "with", "without"))
 
 
 def holds_number(span: ChangedSpan) -> bool:
@@ -46,8 +47,8 @@ def holds_named_term(span: ChangedSpan) -> bool:
 
 
 def holds_key_term(span: ChangedSpan, key_terms: Sequence[str]) -> bool:
-    """Whether the original's side of the span shares a word with one of the document's key terms."""
-    words = {word.strip(_EDGES).casefold() for word in span.original_words} - {""}
+    """Whether the original's side of the span shares a word with one of the document's key terms ("of" in "risk of infection" does not count)."""
+    words = {word.strip(_EDGES).casefold() for word in span.original_words} - {""} - _FUNCTION_WORDS
     return any(words & {part.strip(_EDGES).casefold() for part in term.split()} for term in key_terms)
 
 
@@ -65,7 +66,9 @@ def fact_token_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
             found_rows = _rows(paired, variant, selection, chosen, config)
             rows += found_rows
             if not found_rows:
-                unavailable.append(UnavailableRow("fact_tokens", variant, "original", "token", f"{selection}: fewer than 2 documents have such tokens"))
+                unavailable.append(
+                    UnavailableRow("fact_tokens", variant, "original", "token", f"{selection}: fewer than 2 documents have such tokens")
+                )
     return rows, unavailable
 
 
@@ -89,9 +92,7 @@ def _selector(paired: PairedScores, document: int, selection: str) -> Callable[[
     }[selection]
 
 
-def _rows(
-    paired: PairedScores, variant: str, selection: str, spans: dict[int, list[ChangedSpan]], config: ShiftConfig
-) -> list[dict[str, Any]]:
+def _rows(paired: PairedScores, variant: str, selection: str, spans: dict[int, list[ChangedSpan]], config: ShiftConfig) -> list[dict[str, Any]]:
     measured: list[tuple[Floats, int, int]] = []
     for document, found in spans.items():
         left = _selected(paired, ORIGINAL, document, [span.original for span in found if span.original])
@@ -102,7 +103,7 @@ def _rows(
         return []
     contrasts = np.stack([values for values, _, _ in measured])  # (D, model, statistic)
     shift = contrasts[:, 1] - contrasts[:, 0]
-    means_RK = bootstrap_means(shift, config.num_draws, seeded_rng(config, "fact-tokens"))  # noqa: N806
+    means_RK = bootstrap_means(shift, config.num_draws, seeded_rng(config, "fact-tokens"))
     p_values = sign_flip_p_values(shift, config.num_draws, seeded_rng(config, "sign-flip"))
     rows: list[dict[str, Any]] = []
     for column, statistic in enumerate(_STATISTICS):
@@ -135,9 +136,7 @@ def _selected(paired: PairedScores, variant: str, document: int, ranges: Sequenc
     return scored
 
 
-def _contrasts(
-    paired: PairedScores, variant: str, document: int, left: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]
-) -> Floats:
+def _contrasts(paired: PairedScores, variant: str, document: int, left: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> Floats:
     """Contrast of the selected tokens under (base, tuned), as (mean, sum): shape (2, 2)."""
     values = np.empty((2, 2))
     for number, table in enumerate((paired.base, paired.tuned)):

@@ -56,7 +56,9 @@ def interaction_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[di
         for normalization in paired.normalizations:
             row = _row(paired, variant, singles, normalization, config)
             if row is None:
-                unavailable.append(UnavailableRow("interactions", variant, "original", normalization, "fewer than 2 documents have all four texts whole"))
+                unavailable.append(
+                    UnavailableRow("interactions", variant, "original", normalization, "fewer than 2 documents have all four texts whole")
+                )
             else:
                 rows.append(row)
     return rows, unavailable
@@ -68,10 +70,10 @@ def _row(paired: PairedScores, variant: str, singles: tuple[str, str], normaliza
     if normalization == "document":
         cut = np.logical_or.reduce([paired.truncated[name] for name in (ORIGINAL, *singles, variant)])
         values = np.where(cut, np.nan, values)
-    values_D = values[~np.isnan(values)]  # noqa: N806
+    values_D = values[~np.isnan(values)]
     if len(values_D) < _MIN_DOCUMENTS:
         return None
-    means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))  # noqa: N806
+    means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))
     p_values = sign_flip_p_values(values_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
     mean = estimate_mean(values_D, means_RK[:, 0], float(p_values[0]), config)
     return {

@@ -1,6 +1,6 @@
 """Two scores artifacts -> one shift artifact with every table of `lmdissect.formats.shift_tables`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lmdissect.shifts.fact_tokens import fact_token_rows
 from lmdissect.shifts.interactions import interaction_rows
 from lmdissect.shifts.pairs import PairedScores, pair_scores
 from lmdissect.shifts.position import cumulative_rows, position_rows
-from lmdissect.store import open_artifact
+from lmdissect.store import fingerprint, open_artifact
 
 __all__ = ["ShiftSummary", "measure_shifts"]
 
@@ -47,7 +47,16 @@ class ShiftSummary:
     num_dropped: int
 
 
-def measure_shifts(base_folder: Path, tuned_folder: Path, config: ShiftConfig, folder: Path, *, progress: Progress | None = None) -> ShiftSummary:
+def measure_shifts(
+    base_folder: Path,
+    tuned_folder: Path,
+    config: ShiftConfig,
+    folder: Path,
+    *,
+    notes: Sequence[str] = (),
+    extra_checks: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
+) -> ShiftSummary:
     """Compare the scores of a base and a tuned model and write all tables.
 
     Args:
@@ -55,6 +64,8 @@ def measure_shifts(base_folder: Path, tuned_folder: Path, config: ShiftConfig, f
         tuned_folder: Scores artifact of the tuned model, for the same texts and settings.
         config: Statistics settings.
         folder: Output folder.
+        notes: Sentences that every report of these numbers must show (who wrote the probes, what is special about them).
+        extra_checks: Checks made elsewhere that belong beside these numbers: name -> {passed, text}.
         progress: Where to report.
 
     Raises:
@@ -65,26 +76,33 @@ def measure_shifts(base_folder: Path, tuned_folder: Path, config: ShiftConfig, f
     """
     shown = progress or SilentProgress()
     base, tuned = read_scores(base_folder), read_scores(tuned_folder)
-    inputs = {"base_scores": base.manifest.key, "tuned_scores": tuned.manifest.key}
+    checks = {name: dict(check) for name, check in (extra_checks or {}).items()}
+    inputs = {"base_scores": _identify(base), "tuned_scores": _identify(tuned), "notes": list(notes), "extra_checks": checks}
     paired = pair_scores(base, tuned)
     with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: shifts measured before from the same scores; reused")
             counts = artifact.finished.counts
-            return ShiftSummary(folder, True, (), counts["documents"], counts["dropped_texts"])
+            return ShiftSummary(folder, reused=True, shifts=(), num_documents=counts["documents"], num_dropped=counts["dropped_texts"])
         tables, details = _measure(paired, config, shown)
+        details = {**details, "notes": list(notes), "checks": {**details["checks"], **checks}}
         files = [name for table, content in tables.items() for name in write_shift_table(artifact, table, content)]
         counts = {"documents": len(paired.documents), "variants": len(paired.factors), "dropped_texts": len(paired.dropped)}
         artifact.finish(counts=counts, details=details, files=files)
         shifts = tuple(FactorShift(**row) for row in tables["shifts"].to_pylist())
-        return ShiftSummary(folder, False, shifts, len(paired.documents), len(paired.dropped))
+        return ShiftSummary(folder, reused=False, shifts=shifts, num_documents=len(paired.documents), num_dropped=len(paired.dropped))
+
+
+def _identify(table: ScoreTable) -> str:
+    """Hash of what was scored and of the scores themselves: the same request on another machine or version may give other last bits."""
+    return fingerprint([table.manifest.key, {name: record.sha256 for name, record in table.manifest.files.items()}])
 
 
 def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     with progress.task("measure shifts", 6, "tables") as task:
         shifts, unavailable = estimate_shifts(paired, config)
         task.advance(1)
-        gains = estimate_gains(paired, config)
+        gains, no_gains = estimate_gains(paired, config)
         task.advance(1)
         position = position_rows(paired, config)
         task.advance(1)
@@ -105,7 +123,15 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         "examples": _example_rows(paired, config),
     }
     tables = {name: pa.Table.from_pylist(content, schema=_SCHEMAS[name]) for name, content in rows.items()}
-    return tables, _details(paired, shifts, [*unavailable, *no_cumulative, *no_facts, *no_interactions], config)
+    missing = [*unavailable, *no_gains, *_token_tables(paired), *no_cumulative, *no_facts, *no_interactions]
+    return tables, _details(paired, shifts, missing, config)
+
+
+def _token_tables(paired: PairedScores) -> list[UnavailableRow]:
+    """Tables that stay empty where tokens cannot be compared."""
+    reason = "the models' tokenizers differ: token by token nothing can be compared"
+    tables = () if paired.tokenizers_equal else ("position", "cumulative", "examples")
+    return [UnavailableRow(table, "all", "original", "token", reason) for table in tables]
 
 
 def _loss_rows(paired: PairedScores) -> list[dict[str, Any]]:
@@ -137,9 +163,7 @@ def _pooled(table: ScoreTable, rows: Sequence[int]) -> tuple[float, int, int]:
     return -float(table.logprob_nats[rows].sum()), int(table.num_scored[rows].sum()), int(table.num_scored_bytes[rows].sum())
 
 
-def _details(
-    paired: PairedScores, shifts: Sequence[FactorShift], unavailable: Sequence[UnavailableRow], config: ShiftConfig
-) -> dict[str, Any]:
+def _details(paired: PairedScores, shifts: Sequence[FactorShift], unavailable: Sequence[UnavailableRow], config: ShiftConfig) -> dict[str, Any]:
     base, tuned = paired.base.manifest, paired.tuned.manifest
     return {
         "level": config.level,
@@ -168,12 +192,14 @@ def _variant_details(paired: PairedScores, variant: str) -> dict[str, Any]:
     pairs = [(table.rows[d, ORIGINAL], table.rows[d, variant]) for d in paired.documents if (d, variant) in table.rows]
     kept = [kept_word_share(table.texts[row], table.texts[other]) for row, other in pairs]
     median = float(np.median(kept)) if kept else None
+    cut = paired.truncated[variant] | paired.truncated[ORIGINAL]
     is_control = paired.factors[variant] == CONTROL
     net = paired.control is not None and not is_control and median is not None and median < _NET_BELOW_KEPT_WORDS
     return {
         "factor": paired.factors[variant],
         "num_documents": len(pairs),
         "kept_words_median": median,
+        "num_truncated": int(sum(cut[number] for number, d in enumerate(paired.documents) if (d, variant) in table.rows)),
         "headline_reference": "control" if net else "original",
     }
 
@@ -192,7 +218,9 @@ def _checks(paired: PairedScores, shifts: Sequence[FactorShift]) -> dict[str, di
     zero = all(row.estimate == 0.0 for row in shifts)
     checks["identical models give shifts of exactly 0"] = {
         "passed": zero if identical else True,
-        "text": ("the two models are identical; every shift is exactly 0" if zero else "identical models, but a shift is not 0") if identical else "the models differ",
+        "text": ("the two models are identical; every shift is exactly 0" if zero else "identical models, but a shift is not 0")
+        if identical
+        else "the models differ",
     }
     same = all(base.config[name] == tuned.config[name] for name in ("device", "dtype")) and base.versions.get("torch") == tuned.versions.get("torch")
     checks["scored under equal conditions"] = {

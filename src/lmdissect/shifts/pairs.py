@@ -15,7 +15,7 @@ __all__ = ["NORMALIZATIONS", "DroppedText", "PairedScores", "pair_scores"]
 NORMALIZATIONS = ("token", "byte", "document")
 """l/n, l/b and l of method.md, in nats per token, per byte and per document."""
 
-_COMPARED_SETTINGS = ("bos", "max_tokens")
+_COMPARED_SETTINGS = ("bos", "max_tokens", "window_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,16 @@ def pair_scores(base: ScoreTable, tuned: ScoreTable) -> PairedScores:
         NothingToDoError: No document has both an original and a variant.
     """
     _check_settings(base, tuned)
+    _check_prefixes(base, tuned)
+    _check_factors(base, tuned)
     shared = _shared_texts(base, tuned)
     documents = [document_id for document_id, variant in shared if variant == ORIGINAL]
     index = {document_id: number for number, document_id in enumerate(documents)}
     variants = sort_variants({variant for _, variant in shared}, base.factors)
     factors = {variant: base.factors[variant] for variant in variants if variant != ORIGINAL}
     if not any(variant != ORIGINAL and document_id in index for document_id, variant in shared):
-        message = f"no document has both an original and a variant ({len(documents)} originals, {len(shared) - len(documents)} variants): nothing to compare"
+        counts = f"{len(documents)} originals, {len(shared) - len(documents)} variants"
+        message = f"no document has both an original and a variant ({counts}): nothing to compare"
         raise NothingToDoError(message)
     tokenizers_equal = base.tokenizer == tuned.tokenizer
     normalizations = NORMALIZATIONS if tokenizers_equal else ("byte",)
@@ -104,7 +107,26 @@ def _check_settings(base: ScoreTable, tuned: ScoreTable) -> None:
     for name in _COMPARED_SETTINGS:
         here, there = base.manifest.config.get(name), tuned.manifest.config.get(name)
         if here != there:
-            message = f"the two score folders differ in {name} ({here} for the base, {there} for the tuned model): score both with the same --{name.replace('_', '-')}"
+            option = f"--{name.replace('_', '-')}"
+            message = f"the two score folders differ in {name} ({here} for the base, {there} for the tuned model): score both with the same {option}"
+            raise MismatchedScoresError(message)
+
+
+def _check_prefixes(base: ScoreTable, tuned: ScoreTable) -> None:
+    """Equal tokenizers must have put the same prefix before a text, or the two models scored different tokens of it."""
+    here, there = base.manifest.details.get("prefix_ids"), tuned.manifest.details.get("prefix_ids")
+    if base.tokenizer == tuned.tokenizer and here != there:
+        message = f"the base model's tokenizer puts tokens {here} before a text and the tuned model's {there}: score both with --bos always, or never"
+        raise MismatchedScoresError(message)
+
+
+def _check_factors(base: ScoreTable, tuned: ScoreTable) -> None:
+    for variant in sorted(base.factors.keys() & tuned.factors.keys()):
+        here, there = base.factors[variant], tuned.factors[variant]
+        if here != there:
+            message = (
+                f"variant '{variant}' changes {here} in the base model's scores and {there} in the tuned model's: score both with the same --factor"
+            )
             raise MismatchedScoresError(message)
 
 
@@ -142,7 +164,7 @@ def _dropped(
     dropped = [DroppedText(variant, document_id, "not scored under the tuned model") for document_id, variant in base.rows.keys() - tuned.rows.keys()]
     dropped += [DroppedText(variant, document_id, "not scored under the base model") for document_id, variant in tuned.rows.keys() - base.rows.keys()]
     dropped += [DroppedText(variant, document_id, "its document has no original") for document_id, variant in shared if document_id not in index]
-    have = set(shared)
+    have = base.rows.keys() | tuned.rows.keys()
     dropped += [
         DroppedText(variant, document_id, "the document has no such variant")
         for variant in variants
@@ -152,6 +174,6 @@ def _dropped(
     dropped += [
         DroppedText(variant, document_id, "no token has a score")
         for document_id, variant in shared
-        if min(base.num_scored[base.rows[document_id, variant]], tuned.num_scored[tuned.rows[document_id, variant]]) == 0
+        if document_id in index and min(base.num_scored[base.rows[document_id, variant]], tuned.num_scored[tuned.rows[document_id, variant]]) == 0
     ]
     return sorted(dropped, key=lambda text: (text.variant, text.reason, text.document_id))

@@ -92,13 +92,13 @@ def position_rows(paired: PairedScores, config: ShiftConfig) -> list[dict[str, A
     return rows
 
 
-def _fixed_set(contrast_DK: Floats) -> npt.NDArray[np.bool_]:  # noqa: N803
-    present_DK = ~np.isnan(contrast_DK)  # noqa: N806
+def _fixed_set(contrast_DK: Floats) -> npt.NDArray[np.bool_]:
+    present_DK = ~np.isnan(contrast_DK)
     enough = max(_FIXED_SET_MIN_DOCUMENTS, _FIXED_SET_MIN_SHARE * int(present_DK.any(axis=1).sum()))
     reached = np.flatnonzero(present_DK.sum(axis=0) >= enough)
     if len(reached) == 0:
         return np.zeros(len(contrast_DK), dtype=bool)
-    in_all: npt.NDArray[np.bool_] = present_DK[:, reached].all(axis=1)
+    in_all: npt.NDArray[np.bool_] = np.all(present_DK[:, reached], axis=1)
     return in_all
 
 
@@ -109,7 +109,7 @@ def _profile(
     num_bins = shift.shape[1]
     if len(shift) < _MIN_DOCUMENTS:
         return []
-    means_RK = bootstrap_means(np.concatenate([shift, gain], axis=1), config.num_draws, seeded_rng(config, "position"))  # noqa: N806
+    means_RK = bootstrap_means(np.concatenate([shift, gain], axis=1), config.num_draws, seeded_rng(config, "position"))
     rows: list[dict[str, Any]] = []
     for number in range(num_bins):
         present = ~np.isnan(shift[:, number])
@@ -156,7 +156,7 @@ def cumulative_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
             unavailable.append(UnavailableRow("cumulative", variant, "original", "document", "fewer than 2 documents"))
             continue
         sums = per_bin.cumsum(axis=1)
-        means_RK = bootstrap_means(sums, config.num_draws, seeded_rng(config, "position"))  # noqa: N806
+        means_RK = bootstrap_means(sums, config.num_draws, seeded_rng(config, "position"))
         low, high, _ = confidence_interval(sums[:, -1], means_RK[:, -1], config.level, config.ci_method)
         if low <= 0.0 <= high:
             reason = f"the per-document shift's interval [{low:.4g}, {high:.4g}] covers 0: shares of it have no meaning"

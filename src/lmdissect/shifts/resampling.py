@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 _DRAWN_VALUES = 4_000_000  # indices or signs held at once: bounds the memory whatever D and R are
 
 
-def bootstrap_means(values_DK: Floats, num_draws: int, rng: np.random.Generator) -> Floats:  # noqa: N803
+def bootstrap_means(values_DK: Floats, num_draws: int, rng: np.random.Generator) -> Floats:
     """Means of resampled documents; all columns share each draw, so differences and ratios of columns keep their pairing.
 
         mean*_rk = sum_d w_rd v_dk / sum_d w_rd,   w_r ~ multinomial(D, 1/D), sums over the documents where v_dk is not NaN
@@ -30,10 +30,10 @@ def bootstrap_means(values_DK: Floats, num_draws: int, rng: np.random.Generator)
         Shape (R, K). NaN where a draw holds no document with that quantity.
     """
     num_documents = len(values_DK)
-    present_DK = ~np.isnan(values_DK)  # noqa: N806
-    filled_DK = np.where(present_DK, values_DK, 0.0)  # noqa: N806
+    present_DK = ~np.isnan(values_DK)
+    filled_DK = np.where(present_DK, values_DK, 0.0)
     everywhere = bool(present_DK.all())
-    means_RK = np.empty((num_draws, values_DK.shape[1]))  # noqa: N806
+    means_RK = np.empty((num_draws, values_DK.shape[1]))
     step = max(1, _DRAWN_VALUES // num_documents)
     for start in range(0, num_draws, step):
         size = min(step, num_draws - start)
@@ -45,7 +45,7 @@ def bootstrap_means(values_DK: Floats, num_draws: int, rng: np.random.Generator)
     return means_RK
 
 
-def confidence_interval(values_D: Floats, means_R: Floats, level: float, method: str) -> tuple[float, float, str]:  # noqa: N803
+def confidence_interval(values_D: Floats, means_R: Floats, level: float, method: str) -> tuple[float, float, str]:
     """Bootstrap interval of a mean.
 
     ``percentile``: quantiles of the resampled means. ``bca``: the same at quantiles corrected for bias z0 and acceleration a,
@@ -53,8 +53,8 @@ def confidence_interval(values_D: Floats, means_R: Floats, level: float, method:
         z0 = Phi^-1(share of resampled means below the estimate, ties half)
         a  = sum_d u_d^3 / (6 (sum_d u_d^2)^1.5),   u_d = v_d - mean   (the jackknife of a mean)
 
-    Where every document has the same value, or all resampled means lie on one side, BCa is undefined; the percentile interval is given instead and
-    the returned method says so.
+    Where every document has the same value, all resampled means lie on one side, or bias and skew are so strong that the correction has no finite
+    value, BCa is undefined; the percentile interval is given instead and the returned method says so.
 
     Args:
         values_D: The documents' values, without NaN.
@@ -78,7 +78,7 @@ def confidence_interval(values_D: Floats, means_R: Floats, level: float, method:
     return float(low), float(high), used
 
 
-def _bca_quantiles(values_D: Floats, means_R: Floats, quantiles: Floats) -> Floats | None:  # noqa: N803
+def _bca_quantiles(values_D: Floats, means_R: Floats, quantiles: Floats) -> Floats | None:
     mean = values_D.mean()
     deviations = values_D - mean
     spread = float((deviations**2).sum())
@@ -88,11 +88,12 @@ def _bca_quantiles(values_D: Floats, means_R: Floats, quantiles: Floats) -> Floa
     bias = ndtri(below)
     acceleration = float((deviations**3).sum()) / (6.0 * spread**1.5)
     shifted = bias + ndtri(quantiles)
-    corrected: Floats = ndtr(bias + shifted / (1.0 - acceleration * shifted))
-    return corrected
+    if (acceleration * shifted >= 1.0).any():
+        return None
+    return np.asarray(ndtr(bias + shifted / (1.0 - acceleration * shifted)), dtype=np.float64)
 
 
-def sign_flip_p_values(values_DK: Floats, num_draws: int, rng: np.random.Generator) -> Floats:  # noqa: N803
+def sign_flip_p_values(values_DK: Floats, num_draws: int, rng: np.random.Generator) -> Floats:
     """Paired permutation test of "the mean is 0": under it every document's value could have had the other sign.
 
         p_k = (b_k + 1) / (R + 1),   b_k = number of sign-flipped means at least as far from 0 as the observed one
@@ -105,7 +106,7 @@ def sign_flip_p_values(values_DK: Floats, num_draws: int, rng: np.random.Generat
     Returns:
         Two-sided p-values, shape (K,). 1.0 where every value is 0.
     """
-    filled_DK = np.nan_to_num(values_DK)  # noqa: N806
+    filled_DK = np.nan_to_num(values_DK)
     observed = np.abs(filled_DK.sum(axis=0))
     tolerance = 1.0 - 1e-12  # the observed arrangement itself must count as at least as far, whatever the order of summation
     num_documents = len(filled_DK)
@@ -114,7 +115,7 @@ def sign_flip_p_values(values_DK: Floats, num_draws: int, rng: np.random.Generat
     for start in range(0, num_draws, step):
         signs = rng.integers(0, 2, size=(min(step, num_draws - start), num_documents), dtype=np.int8).astype(np.float64) * 2.0 - 1.0
         exceeding += (np.abs(signs @ filled_DK) >= observed * tolerance).sum(axis=0)
-    p_values: Floats = (exceeding + 1.0) / (num_draws + 1.0)
+    p_values: Floats = ((exceeding + 1.0) / (num_draws + 1.0)).astype(np.float64)
     return p_values
 
 

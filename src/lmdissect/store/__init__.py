@@ -12,7 +12,7 @@ from lmdissect.store.files import (
     write_table,
     write_text,
 )
-from lmdissect.store.fingerprint import fingerprint, hash_file, hash_text
+from lmdissect.store.fingerprint import fingerprint, hash_file, hash_text, seeded_rank
 
 __all__ = [
     "ArtifactFolder",
@@ -29,6 +29,7 @@ __all__ = [
     "read_manifest",
     "read_table",
     "replace_folder",
+    "seeded_rank",
     "versions",
     "write_bytes",
     "write_json",

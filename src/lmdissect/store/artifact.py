@@ -121,7 +121,7 @@ class ArtifactFolder:
         self._started_at = _now()
         self._started_s = time.monotonic()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Take up finished or half-done work of the same key, or refuse a folder that holds anything else."""
         if (self.folder / _MANIFEST).exists():
             manifest = _own_manifest(self.folder)
@@ -201,7 +201,7 @@ class ArtifactFolder:
             finished_at=_now(),
             wall_s=round(time.monotonic() - self._started_s, 3),
         )
-        write_json(self.folder / _MANIFEST, manifest.model_dump(mode="json"))
+        write_json(self.folder / _MANIFEST, manifest.model_dump())  # not pydantic's JSON mode, which makes a NaN null without a word
         self.drop_work()
         self.finished = manifest
         return manifest
@@ -232,7 +232,7 @@ def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs
     _refuse_foreign(folder)
     with _locked(folder):
         artifact = ArtifactFolder(folder, stage, config, inputs)
-        artifact._begin()
+        artifact.begin()
         yield artifact
 
 
@@ -369,7 +369,8 @@ def _differing_fields(there: Mapping[str, Any], here: Mapping[str, Any], prefix:
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found.extend(_differing_fields(old, new, f"{prefix}{name}."))
         elif _shown(old) != _shown(new):
-            found.append(f"{prefix}{name}: {_short(_shown(old))} there, {_short(_shown(new))} here")
+            entry = f"{prefix}{name}: {_short(_shown(old))} there, {_short(_shown(new))} here"
+            found.append(entry if entry.isprintable() else repr(entry)[1:-1])  # a line break in a value must not break the message
     return found
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["canonical_json", "fingerprint", "hash_file", "hash_text"]
+__all__ = ["canonical_json", "fingerprint", "hash_file", "hash_text", "seeded_rank"]
 
 _BLOCK_BYTES = 1 << 20
 
@@ -60,3 +60,8 @@ def hash_file(path: Path) -> str:
         while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def seeded_rank(name: str, seed: int, purpose: str) -> str:
+    """Sort key that orders names at random but the same way on every machine; the first k of an order are inside the first k + 1."""
+    return hash_text(f"{purpose}:{seed}:{name}")

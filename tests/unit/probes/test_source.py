@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ from lmdissect.probes import probe_fingerprint, read_probe_set
 ROWS = [
     {"document_id": "1", "variant": "original", "text": "one original"},
     {"document_id": "1", "variant": "casual", "text": " one\r\ncasual\0 "},
-    {"document_id": "2", "variant": "casual", "text": "two casual, \"quoted\" ünï 🙂"},
+    {"document_id": "2", "variant": "casual", "text": 'two casual, "quoted" ünï 🙂'},
     {"document_id": "2", "variant": "original", "text": "two original"},
 ]
 TABLE = {
     "original": {"1": "one original", "2": "two original"},
-    "casual": {"1": " one\r\ncasual\0 ", "2": "two casual, \"quoted\" ünï 🙂"},
+    "casual": {"1": " one\r\ncasual\0 ", "2": 'two casual, "quoted" ünï 🙂'},
 }
+NOT_A_WORD = "variant is not a word (letters, digits, underscores, inside also . + -; 64 at most)"
 
 
 def _jsonl(path: Path, rows: Sequence[object]) -> str:
@@ -44,11 +46,12 @@ def test_long_form_is_read_from_every_file_format(tmp_path: Path, kind: str) -> 
     elif kind == "json":
         _json(path, ROWS)
     elif kind.startswith("csv"):
-        opened = gzip.open(path, "wt", encoding="utf-8", newline="") if kind.endswith("gz") else path.open("w", encoding="utf-8", newline="")
-        with opened as stream:
-            writer = csv.DictWriter(stream, list(ROWS[0]))
-            writer.writeheader()
-            writer.writerows(ROWS)
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, list(ROWS[0]))
+        writer.writeheader()
+        writer.writerows(ROWS)
+        content = stream.getvalue().encode()
+        path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
     else:
         pq.write_table(pa.Table.from_pylist(ROWS), path)
     probe_set = read_probe_set(str(path))
@@ -126,7 +129,10 @@ def test_odd_key_terms_are_named_and_the_text_stays(tmp_path: Path) -> None:
         ({"document_id": "9", "variant": "casual", "text": None}, "text missing"),
         ({"document_id": "9", "variant": "casual"}, "text missing"),
         ({"document_id": "9", "variant": "casual", "text": ["a"]}, "text is not a string (list)"),
-        ({"document_id": "9", "variant": "casual", "text": "a\ud800"}, "text holds a lone surrogate or invalid bytes, and cannot be encoded as UTF-8"),
+        (
+            {"document_id": "9", "variant": "casual", "text": "a\ud800"},
+            "text holds a lone surrogate or invalid bytes, and cannot be encoded as UTF-8",
+        ),
         ({"variant": "casual", "text": "a"}, "id missing"),
         ({"document_id": " ", "variant": "casual", "text": "a"}, "id is blank"),
         ({"document_id": 1.5, "variant": "casual", "text": "a"}, "id is not a string (float)"),
@@ -134,8 +140,8 @@ def test_odd_key_terms_are_named_and_the_text_stays(tmp_path: Path) -> None:
         ({"document_id": ["9"], "variant": "casual", "text": "a"}, "id is not a string (list)"),
         ({"document_id": "\udfff", "variant": "casual", "text": "a"}, "id holds a lone surrogate or invalid bytes"),
         ({"document_id": "9", "text": "a"}, "variant missing"),
-        ({"document_id": "9", "variant": "../up", "text": "a"}, "variant is not a word (letters, digits, underscores, inside also . + -; 64 at most)"),
-        ({"document_id": "9", "variant": 3, "text": "a"}, "variant is not a word (letters, digits, underscores, inside also . + -; 64 at most)"),
+        ({"document_id": "9", "variant": "../up", "text": "a"}, NOT_A_WORD),
+        ({"document_id": "9", "variant": 3, "text": "a"}, NOT_A_WORD),
         ({"document_id": "1", "variant": "original", "text": "one original"}, "repeats an earlier record"),
         ({"document_id": "1", "variant": "original", "text": "?"}, "another text of a document and variant seen before; the first is kept"),
         ({"words": "a", "b": 1}, "not a probe row (it has b, words; needed are document_id, variant and text)"),

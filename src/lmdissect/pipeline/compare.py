@@ -1,0 +1,95 @@
+"""The main job: score a probe set under two models, measure the shifts, write the report.
+
+OUT/scores/base, OUT/scores/tuned     scores artifacts
+OUT/*.csv, *.parquet, manifest.json   shift artifact
+OUT/report.html, figures/, tables.tex report
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmdissect.corpus import read_corpus
+from lmdissect.interrupts import StopRequest
+from lmdissect.models import TrustOptions, resolve_model
+from lmdissect.probes import find_overlap
+from lmdissect.progress import Progress, SilentProgress
+from lmdissect.records import ProbeSet
+from lmdissect.report import write_report
+from lmdissect.scoring import ScoringConfig, score_probe_set
+from lmdissect.shifts import ShiftConfig, measure_shifts
+
+__all__ = ["CompareRequest", "CompareSummary", "check_overlap", "compare"]
+
+_NAMED_OVERLAPS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """What to compare and how.
+
+    Attributes:
+        base: Model reference of the base.
+        tuned: Model reference of the tuned model.
+        probe_set: Originals and variants.
+        scoring: How to score; the same for both models.
+        shift: How to do the statistics.
+        trust: What may be loaded.
+        corpus: Training corpus files, to look for probes in them; empty for no look.
+        notes: Sentences every report of these numbers must show.
+    """
+
+    base: str
+    tuned: str
+    probe_set: ProbeSet
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
+    trust: TrustOptions = field(default_factory=TrustOptions)
+    corpus: Sequence[Path] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CompareSummary:
+    """Where the outcome is.
+
+    Attributes:
+        folder: The shift artifact.
+        report: The HTML report.
+        reused: Whether shifts of the same request were found and nothing was measured.
+    """
+
+    folder: Path
+    report: Path
+    reused: bool
+
+
+def compare(request: CompareRequest, folder: Path, *, progress: Progress | None = None, stop: StopRequest | None = None) -> CompareSummary:
+    """Score, measure, report. Whatever is finished already is reused, whatever was begun goes on.
+
+    Raises:
+        LmdissectError: As the stages raise it; finished stages are kept.
+    """
+    shown = progress or SilentProgress()
+    base, tuned = resolve_model(request.base, request.trust), resolve_model(request.tuned, request.trust)
+    checks = check_overlap(request.probe_set, request.corpus) if request.corpus else {}
+    base_scores, tuned_scores = folder / "scores" / "base", folder / "scores" / "tuned"
+    for resolved, target in ((base, base_scores), (tuned, tuned_scores)):
+        score_probe_set(resolved, request.probe_set, request.scoring, target, progress=shown, stop=stop)
+    summary = measure_shifts(base_scores, tuned_scores, request.shift, folder, notes=request.notes, extra_checks=checks, progress=shown)
+    return CompareSummary(folder, write_report(folder, progress=shown), summary.reused)
+
+
+def check_overlap(probe_set: ProbeSet, corpus: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:
+    """Look for probes in the training corpus, as a self-check: a probe the model was trained on measures memory.
+
+    Raises:
+        UnreadableInputError: A corpus file cannot be read.
+    """
+    documents, _ = read_corpus(corpus)
+    overlap = find_overlap(probe_set, documents)
+    found = sorted({match.document_id for match in overlap.matches})
+    named = f": {', '.join(found[:_NAMED_OVERLAPS])}{' …' if len(found) > _NAMED_OVERLAPS else ''}" if found else ""
+    text = f"{len(found)} probe documents found among {overlap.num_corpus_documents} training documents (by id, text or near-duplicate){named}"
+    return {"no probe document in the training corpus": {"passed": not found, "text": text}}
