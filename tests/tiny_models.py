@@ -66,7 +66,7 @@ SENTENCES = (
     "The committee will meet on Tuesday to discuss the budget for the new library.",
     "Results: the risk of infection was lower in the treated group (p < 0.05) than in the control group.",
     "Mix the flour with the butter, add two eggs, and bake the cake for forty minutes.",
-    "Naïve Bayes — a “simple” model — wasn’t worse than the others; γ-rays and 25 µg of β-carotene were used.",
+    "Naïve Bayes — a “simple” model — wasn’t worse than the others; γ-rays and 25 µg of β-carotene were used.",  # noqa: RUF001 - as people write
     "Background: the role of vitamin D in the prevention of fractures is not known.\nMethods: a trial of 1,200 women.",
     "She was walking along the river when the rain started, and nobody had an umbrella.",
     "The committee was told that the new treatment is safe and that the results are being published.",
@@ -136,7 +136,7 @@ def save_tiny(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     return folder
 
 
-def save_tiny_llama(  # noqa: PLR0913 - each is a knob some test turns
+def save_tiny_llama(
     folder: Path,
     *,
     seed: int,
@@ -175,7 +175,7 @@ def save_tiny_llama(  # noqa: PLR0913 - each is a knob some test turns
     return save_tiny(folder, build_tiny(LlamaForCausalLM, config, seed=seed), tiny_tokenizer(bos=bos, vocab_size=vocab_size), dtype=dtype)
 
 
-def save_tiny_gpt2(  # noqa: PLR0913
+def save_tiny_gpt2(
     folder: Path,
     *,
     seed: int,
@@ -251,8 +251,8 @@ def save_tiny_lora(base: Path, folder: Path, *, seed: int, zero: bool = False, r
     Returns:
         ``folder``.
     """
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - slow to load, and only adapters need it
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     is_gpt2 = json.loads((base / "config.json").read_text(encoding="utf-8"))["model_type"] == "gpt2"

@@ -85,7 +85,8 @@ def finetune(
         stop: Looked at after every step; when set, a checkpoint is written and the run ends.
 
     Raises:
-        UserInputError: The base is an adapter and another one is asked for, the device cannot be used, or documents are longer than the model allows.
+        UserInputError: The base is an adapter and another one is asked for, its targets or the device cannot be used, or documents are longer than the model
+            allows.
         NothingToDoError: No document has a token to learn.
         NonFiniteLossError: The loss or the weights became NaN or infinite; the checkpoint before it is kept.
         RunFailedError: Training left the weights where they were.
@@ -104,7 +105,7 @@ def finetune(
             shown.say(f"{folder}: finished before with the same settings and inputs; reused")
             shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)  # a kill may have come between the manifest and this
             return _summary(folder, artifact.finished.details, reused=True)
-        return _train(artifact, base, documents, config, held_out, shown, stop or StopRequest())
+        return _train(artifact, base, documents, config, held_out, shown, StopRequest() if stop is None else stop)
 
 
 def _refuse_second_adapter(base: ResolvedModel, config: FinetuneConfig) -> None:
@@ -133,13 +134,13 @@ def _train(
         raise NothingToDoError(message)
     held_out_corpus = tokenize_corpus(held_out, tokenizer, config) if held_out else None
     device = _one_device(config)
-    model = load_model(base, LoadOptions("float32", "cpu")).model
+    model = load_model(base, LoadOptions("float32", "cpu")).model.requires_grad_(requires_grad=True)  # a merged adapter leaves it frozen
     _check_lengths(model, corpus, held_out_corpus)
+    head = separate_head(model)
     trained = _with_adapter(model, config.lora, config.seed) if config.lora else model
-    head = separate_head(model)  # after the adapters: one on the output head is a head we do not know
     trained.to(device)  # type: ignore[arg-type]
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        _recompute_activations(model)
     before = _held_out_loss(model, head, held_out_corpus, config, device)
     start = _snapshot(trained)
     order = order_documents(corpus, config)
@@ -197,6 +198,11 @@ def _one_device(config: FinetuneConfig) -> torch.device:
     return device
 
 
+def _recompute_activations(model: Any) -> None:  # noqa: ANN401 - the method's name depends on the version of transformers
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def _check_lengths(model: "PreTrainedModel", *corpora: TokenizedCorpus | None) -> None:
     limit = position_limit(model)
     longest = max(len(sequence) for corpus in corpora if corpus is not None for sequence in corpus.sequences)
@@ -214,6 +220,7 @@ def _check_finite(model: torch.nn.Module, config: FinetuneConfig) -> None:
 
 def _with_adapter(model: "PreTrainedModel", lora: LoraSettings, seed: int) -> "PeftModel":
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - heavy
+    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
     from transformers.pytorch_utils import Conv1D  # noqa: PLC0415
 
     settings = LoraConfig(
@@ -225,9 +232,16 @@ def _with_adapter(model: "PreTrainedModel", lora: LoraSettings, seed: int) -> "P
         target_modules=list(lora.targets) if lora.targets else "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2 stores weights transposed
     )
-    with torch.random.fork_rng(devices=[]):  # adapters are drawn on the CPU
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # adapters are drawn on the CPU
         torch.default_generator.manual_seed(seed)
-        wrapped: PeftModel = get_peft_model(model, settings)
+        try:
+            wrapped: PeftModel = get_peft_model(model, settings)
+        except ValueError as error:
+            message = f"LoRA targets {', '.join(lora.targets or ())}: {' '.join(str(error).split())[:120]}"
+            raise UserInputError(message) from error
+    if any(isinstance(layer, BaseTunerLayer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())):
+        message = f"LoRA targets {', '.join(lora.targets or ())}: leave the embeddings and the output head out, they may be one matrix"
+        raise UserInputError(message)
     return wrapped
 
 

@@ -181,7 +181,7 @@ class _TokenLossTrainer(Trainer):
         if not bool(torch.isfinite(loss)):
             step = self.state.global_step + 1
             message = (
-                f"the loss became {float(loss)} at step {step} (learning rate {self._run.config.peak_learning_rate:g}): "
+                f"the loss became {float(loss.detach())} at step {step} (learning rate {self._run.config.peak_learning_rate:g}): "
                 "lower the learning rate; the last checkpoint before it is kept"
             )
             raise NonFiniteLossError(message)

@@ -43,9 +43,17 @@ class Head:
         hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False).last_hidden_state
         return hidden_BTD
 
-    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        """Float32 logits, shape (N, V): the matrix product in the weights' dtype, everything after it in float32."""
-        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()
+    def logits(self, hidden_ND: torch.Tensor, out_NV: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 logits, shape (N, V): the matrix product in the weights' dtype, everything after it in float32.
+
+        Args:
+            hidden_ND: Hidden states.
+            out_NV: Buffer of the weights' dtype for the product, where one is kept: fresh memory for every chunk costs page faults.
+        """
+        if out_NV is not None and self.bias_V is None:
+            logits_NV = torch.mm(hidden_ND, self.weight_VD.T, out=out_NV).float()
+        else:
+            logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()
         if self.scale != 1.0:
             logits_NV = logits_NV * self.scale
         if self.softcap is not None:

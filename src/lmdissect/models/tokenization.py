@@ -56,7 +56,15 @@ class TextTokenizer:
         Raises:
             UnicodeEncodeError: The text holds a lone surrogate.
         """
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+        text.encode("utf-8")  # the tokenizer would say of a lone surrogate that the text is no text
+        encoding = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=False,  # else a setting in the tokenizer's files, which the fingerprint does not see
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
         offsets = np.asarray(encoding["offset_mapping"], dtype=np.int32).reshape(-1, 2)
         return TokenizedText(np.asarray(encoding["input_ids"], dtype=np.int32), offsets[:, 0], offsets[:, 1])
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from lmdissect.records import ProbeText, RejectedRecord
 
-__all__ = ["Collection", "is_encodable", "is_variant_name", "plain_id"]
+__all__ = ["Collection", "is_encodable", "is_variant_name", "plain_id", "quoted"]
 
 _VARIANT_NAME = re.compile(r"\w[\w.+-]{0,63}")
+_MAX_QUOTED_CHARS = 100
 _VARIANT_RULE = "letters, digits, underscores, inside also . + -; 64 at most"
 
 
@@ -82,6 +83,12 @@ def is_variant_name(value: object) -> bool:
     return isinstance(value, str) and _VARIANT_NAME.fullmatch(value) is not None
 
 
+def quoted(text: str) -> str:
+    """``text`` as a message may hold it: on one line, short, and without control characters, which untrusted input can carry."""
+    shown = text if text.isprintable() else ascii(text)
+    return shown if len(shown) <= _MAX_QUOTED_CHARS else f"{shown[: _MAX_QUOTED_CHARS - 1]}…"
+
+
 def _fault(known_id: str | None, document_id: object, variant: object, text: object) -> str | None:
     """Why a text cannot be used; None where it can."""
     if known_id is None:
@@ -111,7 +118,7 @@ def _id_fault(value: object) -> str:
 
 def _named(place: str, document_id: str | None, variant: object) -> str:
     """Place of a record with what is known of it."""
-    known = [f"document {document_id}"] if document_id is not None else []
+    known = [f"document {quoted(document_id)}"] if document_id is not None else []
     if is_variant_name(variant):
         known.append(f"variant {variant}")
     return f"{place} ({', '.join(known)})" if known else place

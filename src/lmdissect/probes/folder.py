@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lmdissect.errors import StaleArtifactError, UnreadableInputError, UnusableOutputError
 from lmdissect.factors import ORIGINAL, sort_variants
 from lmdissect.probes.card import write_card
-from lmdissect.probes.collection import Collection
+from lmdissect.probes.collection import Collection, quoted
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.rows import read_rows
 from lmdissect.records import ProbeSet, RejectedRecord
@@ -110,7 +110,7 @@ def _holds(folder: Path, content_hash: str) -> bool:
         message = f"{folder} holds a {PROBES_FILE} that cannot be understood: choose another --out, or delete that folder first"
         raise UnusableOutputError(message) from error
     if there.content_hash != content_hash:
-        message = f"{folder} holds another probe set (from {there.source}): choose another --out, or delete that folder first"
+        message = f"{folder} holds another probe set (from {quoted(there.source)}): choose another --out, or delete that folder first"
         raise StaleArtifactError(message)
     return not _damaged(folder, there)
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 
 from lmdissect.factors import ORIGINAL, VARIANT_FACTORS
-from lmdissect.probes.collection import Collection, is_encodable, is_variant_name, plain_id
+from lmdissect.probes.collection import Collection, is_encodable, is_variant_name, plain_id, quoted
 from lmdissect.probes.rows import Row
 
 __all__ = ["CONTROL_VARIANT", "add_control_row", "add_row", "add_split_row", "canonical_id", "variant_of_name"]
@@ -69,7 +69,7 @@ def add_row(collection: Collection, source: str, row: Row, factors: Mapping[str,
     elif "type" in fields:
         _add_typed(collection, source, row, factors)
     else:
-        names = ", ".join(sorted(map(str, fields))[:8]) or "nothing"
+        names = quoted(", ".join(sorted(map(str, fields))[:8])) or "nothing"
         collection.reject(source, row.place, f"not a probe row (it has {names}; needed are document_id, variant and text)")
 
 
@@ -112,9 +112,9 @@ def add_control_row(collection: Collection, source: str, row: Row) -> None:
     document_id = plain_id(canonical_id(row.fields.get("id")))
     original = collection.text(document_id, ORIGINAL) if document_id is not None else None
     if document_id is not None and original is None:
-        collection.reject(source, f"{row.place} (document {document_id})", "no original with this id")
+        collection.reject(source, f"{row.place} (document {quoted(document_id)})", "no original with this id")
     elif document_id is not None and row.fields.get("original_corpus") != original:
-        collection.reject(source, f"{row.place} (document {document_id})", "original_corpus differs from the original of this id")
+        collection.reject(source, f"{row.place} (document {quoted(document_id)})", "original_corpus differs from the original of this id")
     elif collection.add(source, row.place, document_id, CONTROL_VARIANT, row.fields.get("paraphrase_corpus")):
         assert document_id is not None  # noqa: S101 - it was taken
         _add_metadata(collection, source, row.place, document_id, row.fields)
@@ -127,10 +127,10 @@ def _add_metadata(collection: Collection, source: str, place: str, document_id: 
     if isinstance(keywords, list) and all(isinstance(word, str) and is_encodable(word) for word in keywords):
         kept["keywords"] = list(keywords)
     elif keywords is not None:
-        collection.reject(source, f"{place} (document {document_id})", "keywords is not a list of strings; the text is kept without")
+        collection.reject(source, f"{place} (document {quoted(document_id)})", "keywords is not a list of strings; the text is kept without")
     if isinstance(answer, str) and is_encodable(answer):
         kept["answer"] = answer
     elif answer is not None:
-        collection.reject(source, f"{place} (document {document_id})", "answer is not a string; the text is kept without")
+        collection.reject(source, f"{place} (document {quoted(document_id)})", "answer is not a string; the text is kept without")
     if kept:
         collection.metadata[document_id] = kept

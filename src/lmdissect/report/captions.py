@@ -1,12 +1,11 @@
 """Captions that say the finding of their figure or table, written from its numbers."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from lmdissect.factors import ORIGINAL
-from lmdissect.report.content import CumulativeShare, PositionBin, ReportContent, Variant
+from lmdissect.report.content import CumulativeShare, FactTokenShift, PositionBin, ReportContent, Variant
 from lmdissect.report.findings import Headline, fact_headline, fact_unit, print_headline, verdict
-from lmdissect.report.numbers import ALPHA, UNITS, format_count, format_estimate, format_share
+from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_level, format_share
 from lmdissect.report.text import join_words
 
 __all__ = [
@@ -30,12 +29,14 @@ _UNIT = UNITS["token"]
 
 def shift_caption(content: ReportContent) -> str:
     """What the shift figure shows."""
+    unit = UNITS[content.normalization]
 
     def describe(headline: Headline) -> str:
-        return f"{headline.variant.name} {print_headline(content, headline)}"
+        return f"{headline.variant.name} {print_headline(content, headline, '' if headline.unit == unit else headline.unit)}"
 
-    marks = "Filled marks are the headline numbers, hollow marks the other row of the same variant." if content.control else ""
-    return f"{verdict(content, describe)} {marks} Whiskers are intervals over {format_count(content.num_documents, 'document')}.".replace("  ", " ")
+    numbers = f"Numbers are {unit} with {format_level(content.level)} intervals over {format_count(content.num_documents, 'document')}."
+    marks = " A filled mark is the headline of its variant, a hollow one its other row." if content.control or content.fact_tokens else ""
+    return f"{verdict(content, describe)} {numbers}{marks}"
 
 
 def position_profile(content: ReportContent, variant: str, document_set: str) -> list[PositionBin]:
@@ -64,8 +65,8 @@ def position_caption(content: ReportContent) -> str:
     fixed = gain_profile(content, "fixed")
     if fixed:
         sentences.append(
-            f"Solid lines: all documents that reach the bin ({profile[0].num_documents:,} in the first, {profile[-1].num_documents:,} in the last); "
-            f"dashed lines: the {format_count(fixed[-1].num_documents, 'document')} that {'reaches' if fixed[-1].num_documents == 1 else 'reach'} the last bin."
+            f"Solid: all documents that reach the bin ({profile[0].num_documents:,} in the first, {profile[-1].num_documents:,} in the last). "
+            f"Dashed: the same {format_count(fixed[0].num_documents, 'document')} in every bin, so that a trend is no change of documents."
         )
     return " ".join(sentences)
 
@@ -75,92 +76,75 @@ def _place(row: PositionBin) -> str:
 
 
 def _variant_places(content: ReportContent) -> list[str]:
+    """In how many bins each variant's shift can be told from 0, and where it is largest."""
     decimals = content.decimals["token"]
-    sentences, still = [], []
+    moved, still = [], []
     for variant in content.variants:
         profile = position_profile(content, variant.name, "all")
-        moved = [row for row in profile if not row.ci_low <= 0 <= row.ci_high]
-        if moved:
-            peak = max(moved, key=lambda row: abs(row.estimate))
+        told = [row for row in profile if not row.ci_low <= 0 <= row.ci_high]
+        if told:
+            peak = max(told, key=lambda row: abs(row.estimate))
             number = format_estimate(peak.estimate, peak.ci_low, peak.ci_high, decimals)
-            sentences.append(
-                f"Shift of {variant.name}: most at {_place(peak)}, {number}; the interval leaves 0 out in {len(moved)} of {len(profile)} bins."
-            )
+            moved.append(f"{variant.name} in {len(told)} of {len(profile)} bins, most at {_place(peak)}, {number}")
         elif profile:
             still.append(variant.name)
+    sentences = [f"Shifts whose interval leaves 0 out: {'; '.join(moved)}."] if moved else []
     if still:
-        sentences.append(f"Shift of {join_words(still)}: in no bin can it be told from 0.")
+        sentences.append(f"In no bin can the shift of {join_words(still)} be told from 0.")
     return sentences
 
 
-def cumulative_curves(content: ReportContent) -> tuple[list[tuple[Variant, list[CumulativeShare]]], list[Variant]]:
-    """The curves to draw, and the variants left out because their total shift cannot be told from 0, so that its parts mean nothing as shares."""
-    by_variant = {
-        name: list(rows) for name, rows in groupby(sorted(content.cumulative, key=lambda row: (row.variant, row.position)), lambda row: row.variant)
-    }
-    curves, left_out = [], []
-    for variant in content.variants:
-        if variant.name not in by_variant:
-            continue
-        total = next((row for name in ("document", "token") if (row := content.shifts.get((variant.name, ORIGINAL, name))) is not None), None)
-        if total is None or total.ci_low <= 0 <= total.ci_high:
-            left_out.append(variant)
-        else:
-            curves.append((variant, by_variant[variant.name]))
-    return curves, left_out
+def cumulative_curves(content: ReportContent) -> list[tuple[Variant, list[CumulativeShare]]]:
+    """The curve of every variant that has one, by position."""
+    curves = [
+        (variant, sorted((row for row in content.cumulative if row.variant == variant.name), key=lambda row: row.position))
+        for variant in content.variants
+    ]
+    return [(variant, curve) for variant, curve in curves if curve]
 
 
 def cumulative_caption(content: ReportContent) -> str:
-    """How much of each shift was made early."""
-    curves, left_out = cumulative_curves(content)
-    if not curves and not left_out:
-        return "No cumulative share could be computed."
-    early = [(variant, row) for variant, curve in curves if (row := _early_point(curve)) is not None]
-    sentences = [
-        f"{variant.name}: {format_share(row.share, row.ci_low, row.ci_high)} of the shift per document is made in the first "
-        f"{format_count(row.position, 'token')}."
-        for variant, row in early
-    ]
-    if left_out:
-        names = join_words([variant.name for variant in left_out])
-        sentences.append(f"Not drawn: {names}, whose total shift cannot be told from 0, so that parts of it have no meaning.")
-    return " ".join(sentences)
+    """How much of each shift was made early, and which variants have no curve."""
+    early = [(variant, row) for variant, curve in cumulative_curves(content) if (row := _early_point(curve)) is not None]
+    parts = [f"{variant.name} {format_share(row.share, row.ci_low, row.ci_high)}" for variant, row in early]
+    sentences = [f"Share of the whole shift per document that is made in the first {EARLY_TOKENS} tokens: {'; '.join(parts)}."] if parts else []
+    missing = join_words([str(entry["variant"]) for entry in content.unavailable("cumulative")])
+    if missing:
+        sentences.append(f"No curve for {missing}: a whole shift that cannot be told from 0 has no parts (reasons in the self-check).")
+    return " ".join(sentences) or "No cumulative share could be computed."
 
 
 def _early_point(curve: Sequence[CumulativeShare]) -> CumulativeShare | None:
-    return max((row for row in curve if 0 < row.position <= EARLY_TOKENS), key=lambda row: row.position, default=None)
+    return next((row for row in curve if row.position == EARLY_TOKENS), None)
 
 
 def fact_caption(content: ReportContent) -> str:
     """What the changed words say, beside the whole text."""
-    sentences = []
-    for variant in content.variants:
-        row = fact_headline(content, variant.name)
-        if row is None:
-            continue
-        unit = fact_unit(content)
-        number = format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals["token" if content.tokenizers_equal else "document"], unit)
-        says = (
-            "cannot be told from 0"
-            if row.ci_low <= 0 <= row.ci_high
-            else ("towards the originals" if row.estimate > 0 else "away from the originals")
-        )
-        sentences.append(
-            f"{variant.name}: on the words it changes ({row.num_original_tokens:,} tokens of the originals, {row.num_variant_tokens:,} of the variant, "
-            f"{format_count(row.num_documents, 'document')}) the shift is {number}, {_cautious(says, row.p_value)}; {_whole_text(content, variant.name)}."
-        )
+    sentences = [_fact_sentence(content, variant, row) for variant in content.variants if (row := fact_headline(content, variant.name)) is not None]
     return " ".join(sentences) or "No fact tokens: these probes hold no factual variant whose words could be aligned."
 
 
-def _cautious(says: str, p_value: float) -> str:
-    return f"{says}, though p is not below {ALPHA}" if says != "cannot be told from 0" and p_value >= ALPHA else says
+def _fact_sentence(content: ReportContent, variant: Variant, row: FactTokenShift) -> str:
+    decimals = content.decimals["token" if content.tokenizers_equal else "document"]
+    where = (
+        f"On the words that {variant.name} changes ({row.num_original_tokens:,} tokens of the originals, {row.num_variant_tokens:,} of the variant)"
+    )
+    number = format_estimate(row.estimate, row.ci_low, row.ci_high, decimals, fact_unit(content))
+    return f"{where} the shift is {number}, {_judge(row)}; {_whole_text(content, variant.name)}."
+
+
+def _judge(row: FactTokenShift) -> str:
+    if row.ci_low <= 0 <= row.ci_high:
+        return "which cannot be told from 0"
+    way = "towards the originals" if row.estimate > 0 else "away from the originals"
+    return f"{way}, though {equate_p('p', row.p_value)} is too weak to count as a finding" if row.p_value >= ALPHA else way
 
 
 def _whole_text(content: ReportContent, variant: str) -> str:
     row = content.shifts.get((variant, ORIGINAL, content.normalization))
     if row is None:
         return "over the whole text it could not be computed"
-    return f"over the whole text {format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals[content.normalization], UNITS[content.normalization])}"
+    return f"over the whole text it is {format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals[content.normalization])}"
 
 
 def loss_caption(content: ReportContent) -> str:

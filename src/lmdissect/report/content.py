@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lmdissect.factors import ORIGINAL, control_variant, sort_variants
+from lmdissect.factors import CONTROL, ORIGINAL, control_variant, sort_variants
 from lmdissect.formats.shift_tables import read_shift_tables
 from lmdissect.records import FactorShift
 from lmdissect.report.numbers import choose_decimals
@@ -100,7 +100,7 @@ class PositionBin:
 
     @property
     def name(self) -> str:
-        """``0``, ``2–3``, ``64 on``."""
+        """``0``, ``2-3`` (with an en dash), ``64 on``."""
         if self.bin_end is None:
             return f"{self.bin_start} on"
         last = self.bin_end - 1
@@ -174,7 +174,7 @@ class ReportContent:
         tuned_model: The model after.
         tokenizers_equal: Whether per-token numbers of the two can be compared.
         level: Level of all intervals.
-        variants: In report order, the control among them.
+        variants: In report order, the control last.
         control: Name of the control variant, where there is one.
         shifts: By (variant, reference, normalization).
         losses: By variant, originals included.
@@ -220,6 +220,15 @@ class ReportContent:
         """What the shift stage told."""
         return self.manifest.details
 
+    def normalizations(self) -> tuple[str, ...]:
+        """Those that have a row; only bytes where the tokenizers differ."""
+        present = {normalization for _, _, normalization in self.shifts}
+        return tuple(name for name in NORMALIZATIONS if name in present)
+
+    def unavailable(self, table: str) -> list[Mapping[str, Any]]:
+        """Rows of ``table`` that could not be computed, each with its reason."""
+        return [entry for entry in self.details["unavailable"] if entry["table"] == table]
+
     def changed(self) -> tuple[Variant, ...]:
         """The variants that change a factor: all but the control."""
         return tuple(variant for variant in self.variants if variant.name != self.control)
@@ -253,8 +262,8 @@ def read_content(folder: Path) -> ReportContent:
     gains = _parse(Gain, tables["gains"])
     return ReportContent(
         manifest=manifest,
-        base_model=str(details["base_model"]),
-        tuned_model=str(details["tuned_model"]),
+        base_model=str(details["base_model"]["reference"]),
+        tuned_model=str(details["tuned_model"]["reference"]),
         tokenizers_equal=bool(details["tokenizers_equal"]),
         level=float(details["level"]),
         variants=variants,
@@ -281,7 +290,7 @@ def _read_variants(table: Mapping[str, Mapping[str, Any]]) -> tuple[Variant, ...
             kept_words=table[name].get("kept_words_median"),
             headline_reference=str(table[name]["headline_reference"]),
         )
-        for name in sort_variants(factors, factors)
+        for name in sorted(sort_variants(factors, factors), key=lambda name: factors[name] == CONTROL)
     )
 
 

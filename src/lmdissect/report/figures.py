@@ -23,7 +23,8 @@ KINDS = ("png", "svg", "pdf")
 _AGAINST_ORIGINAL = ForestKey("original", "o", "against the original")
 _NET = ForestKey("net", "D", "net of the control")
 _FACTS = ForestKey("facts", "s", "on the changed words")
-_CONTROL = ForestKey("muted", "o", "the control itself")
+_CONTROL = ForestKey("muted", "o", "the control")
+_WHOLE_TEXT = ForestKey("original", "o", "over the whole text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _draw_facts(content: ReportContent, width: PageWidth) -> Figure | None:
             rows.append(ForestRow(text, [_fact_point(content, row, filled=index == 0)], header=header, apart=bool(rows) and not index))
         whole = content.shifts.get((variant.name, ORIGINAL, "token"))
         if selected and whole is not None and content.tokenizers_equal:
-            rows.append(ForestRow("the whole text", [_point(content, whole, _AGAINST_ORIGINAL, filled=False)]))
+            rows.append(ForestRow("the whole text", [_point(content, whole, _WHOLE_TEXT, filled=False)]))
     return draw_forest(rows, width, unit=fact_unit(content)) if rows else None
 
 
@@ -138,7 +139,7 @@ def _draw_position(content: ReportContent, width: PageWidth) -> Figure | None:
             role = "muted" if variant.name == content.control else "original"
             dashed = captions.position_profile(content, variant.name, "fixed")
             panels.append(Panel(variant.name, role, _shift_curve(profile, starts), _shift_curve(dashed, starts) if dashed else None))
-    top = Panel("originals: gain, nats/token", "facts", _gain_curve(gain, starts), _gain_curve(fixed, starts) if fixed else None)
+    top = Panel("gain on the originals", "facts", _gain_curve(gain, starts), _gain_curve(fixed, starts) if fixed else None)
     return draw_panels(top, panels, starts, width)
 
 
@@ -153,7 +154,5 @@ def _gain_curve(rows: Sequence[PositionBin], starts: Sequence[int]) -> Curve:
 
 
 def _draw_cumulative(content: ReportContent, width: PageWidth) -> Figure | None:
-    curves, _ = captions.cumulative_curves(content)
-    drawable = [(variant.name, [row for row in curve if row.position > 0]) for variant, curve in curves]
-    drawable = [(name, curve) for name, curve in drawable if curve]
-    return draw_cumulative(drawable, width) if drawable else None
+    curves = [(variant.name, curve) for variant, curve in captions.cumulative_curves(content)]
+    return draw_cumulative(curves, width) if curves else None

@@ -126,9 +126,9 @@ def headlines(content: ReportContent) -> list[Headline]:
     return [headline for headline in found if headline is not None]
 
 
-def print_headline(content: ReportContent, headline: Headline) -> str:
-    """The headline's estimate, unit and interval."""
-    return format_estimate(headline.estimate, headline.ci_low, headline.ci_high, _decimals(content, headline.unit), headline.unit)
+def print_headline(content: ReportContent, headline: Headline, unit: str) -> str:
+    """The headline's estimate and interval, with ``unit`` in words (or none)."""
+    return format_estimate(headline.estimate, headline.ci_low, headline.ci_high, _decimals(content, headline.unit), unit)
 
 
 def _decimals(content: ReportContent, unit: str) -> int:
@@ -200,10 +200,10 @@ def _movement(content: ReportContent, headline: Headline) -> str:
         interval = format_interval(headline.ci_low, headline.ci_high, decimals)
         return f"no movement that can be told from 0 (interval {interval} around {format_signed(headline.estimate, decimals)} {headline.unit})"
     way = "towards" if headline.estimate > 0 else "away from"
-    moved = f"moved by {print_headline(content, headline)} {way} the {factor_noun(headline.variant.factor)} of the originals"
+    number = f"{print_headline(content, headline, headline.unit)} {way} the {factor_noun(headline.variant.factor)} of the originals"
     if headline.direction == "unsettled":
-        return f"{moved}, but {equate_p(name, p_value)}: too weak to count as a finding"
-    return f"{moved} ({equate_p(name, p_value)})"
+        return f"{number}, but {equate_p(name, p_value)}: too weak to count as a finding"
+    return f"moved by {number} ({equate_p(name, p_value)})"
 
 
 def _share_part(headline: Headline) -> list[str]:
@@ -211,7 +211,7 @@ def _share_part(headline: Headline) -> list[str]:
     if row is None or row.share is None or row.share_ci_low is None or row.share_ci_high is None:
         return []
     whole = "gain" if row.gain > 0 else "change"
-    return [f"{format_share(row.share, row.share_ci_low, row.share_ci_high)} of the {whole} on the originals"]
+    return [f"share of the {whole} on the originals {format_share(row.share, row.share_ci_low, row.share_ci_high)}"]
 
 
 def _aside_part(content: ReportContent, headline: Headline) -> list[str]:

@@ -3,16 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import Transform, blended_transform_factory
+from matplotlib.transforms import blended_transform_factory
 
 from lmdissect.report.numbers import format_signed
 from lmdissect.report.palette import light
 from lmdissect.report.text import short_label
 
-__all__ = ["NARROW", "WIDE", "ForestKey", "ForestPoint", "ForestRow", "PageWidth", "draw_forest"]
+__all__ = ["NARROW", "WIDE", "ForestKey", "ForestPoint", "ForestRow", "PageWidth", "draw_forest", "text_width_in"]
 
 _POINT_IN = 0.215
 _LABEL_IN = 0.235
@@ -21,6 +25,7 @@ _GAP_IN = 0.10
 _RULE_IN = 0.16
 _TICKS_IN = 0.68
 _KEY_IN = 0.23
+_BLANK = {"facecolor": light("surface"), "edgecolor": "none", "pad": 1.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,6 @@ class PageWidth:
     name: str
     width_in: float
     label_in: float
-    number_in: float
 
     @property
     def labels_beside(self) -> bool:
@@ -38,8 +42,8 @@ class PageWidth:
         return self.label_in > 0
 
 
-WIDE = PageWidth("wide", 7.2, 1.75, 1.75)
-NARROW = PageWidth("narrow", 3.65, 0.0, 1.72)
+WIDE = PageWidth("wide", 7.2, 1.75)
+NARROW = PageWidth("narrow", 3.65, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,13 @@ def draw_forest(rows: Sequence[ForestRow], width: PageWidth, *, unit: str) -> Fi
     height_in = top_in + body_in + _TICKS_IN
     figure = Figure(figsize=(width.width_in, height_in))
     axis_left = width.label_in + 0.06
-    axis_width = width.width_in - axis_left - width.number_in - 0.06
+    numbers_left = width.width_in - max(text_width_in(point.text, bold=point.filled) for row in rows for point in row.points) - 0.02
+    axis_width = numbers_left - axis_left - 0.1
     axes = figure.add_axes((axis_left / width.width_in, _TICKS_IN / height_in, axis_width / width.width_in, body_in / height_in))
     axes.set_ylim(body_in, 0)
     _style_axes(axes, rows, unit, width)
-    inches = blended_transform_factory(figure.dpi_scale_trans, axes.transData)
     for row, top in _stacked(rows, width):
-        _draw_row(axes, row, top, width, inches)
+        _draw_row(axes, row, top, width, numbers_left)
     _draw_keys(axes, keys, width, height_in)
     return figure
 
@@ -131,37 +135,38 @@ def _style_axes(axes: Axes, rows: Sequence[ForestRow], unit: str, width: PageWid
     axes.annotate(f"shift, {unit}", (0.5, 0), (0, -33), "axes fraction", "offset points", ha="center", va="top", color=light("muted"))
 
 
-def _tick_decimals(ticks: Sequence[float]) -> int:
-    step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else 1.0
+def _tick_decimals(ticks: npt.NDArray[np.float64]) -> int:
+    step = float(abs(ticks[1] - ticks[0])) if len(ticks) > 1 else 1.0
     return next((decimals for decimals in range(8) if abs(round(step, decimals) - step) < step * 1e-6), 8)
 
 
-def _draw_row(axes: Axes, row: ForestRow, top: float, width: PageWidth, inches: Transform) -> None:
+def _draw_row(axes: Axes, row: ForestRow, top: float, width: PageWidth, numbers_left: float) -> None:
+    inches = blended_transform_factory(axes.get_figure().dpi_scale_trans, axes.transData)  # type: ignore[union-attr]
     if row.apart:
         axes.plot([0, width.width_in], [top + 0.03] * 2, color=light("rule"), linewidth=0.8, transform=inches, clip_on=False)
         top += _RULE_IN
     if row.header:
-        axes.text(0, top + _HEADER_IN / 2, short_label(row.header, 48), transform=inches, va="center", fontweight="bold")
+        axes.text(0, top + _HEADER_IN / 2, short_label(row.header, 48), transform=inches, va="center", fontweight="bold", bbox=_BLANK)
         top += _HEADER_IN
     indent = 0.12
     if width.labels_beside:
         axes.text(indent, top + _POINT_IN * len(row.points) / 2, short_label(row.label, 24), transform=inches, va="center")
     elif row.label:
-        axes.text(indent, top + _LABEL_IN / 2, short_label(row.label, 40), transform=inches, va="center")
+        axes.text(indent, top + _LABEL_IN / 2, short_label(row.label, 40), transform=inches, va="center", bbox=_BLANK)
         top += _LABEL_IN
     for index, point in enumerate(row.points):
-        _draw_point(axes, point, top + _POINT_IN * (index + 0.5), width, inches)
+        y = top + _POINT_IN * (index + 0.5)
+        _draw_point(axes, point, y)
+        weight = "bold" if point.filled else "normal"
+        axes.text(numbers_left, y, point.text, transform=inches, va="center", color=light(point.key.role), fontweight=weight)
 
 
-def _draw_point(axes: Axes, point: ForestPoint, y: float, width: PageWidth, inches: Transform) -> None:
+def _draw_point(axes: Axes, point: ForestPoint, y: float) -> None:
     colour = light(point.key.role)
     axes.plot([point.low, point.high], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
     face = colour if point.filled else light("surface")
-    axes.plot(
-        [point.estimate], [y], point.key.marker, color=colour, markersize=_marker_size(point.key), markerfacecolor=face, markeredgewidth=1.3, zorder=3
-    )
-    weight = "bold" if point.filled else "normal"
-    axes.text(width.width_in - width.number_in, y, point.text, transform=inches, va="center", color=colour, fontweight=weight, fontsize=9)
+    size = _marker_size(point.key)
+    axes.plot([point.estimate], [y], point.key.marker, color=colour, markersize=size, markerfacecolor=face, markeredgewidth=1.3, zorder=3)
 
 
 def _marker_size(key: ForestKey) -> float:
@@ -178,6 +183,12 @@ def _draw_keys(axes: Axes, keys: Sequence[ForestKey], width: PageWidth, height_i
         axes.plot([left + 0.15], [top], key.marker, color=colour, markersize=_marker_size(key), markeredgewidth=1.3, transform=scale, clip_on=False)
         axes.text(left + 0.4, top, key.text, transform=scale, va="center", color=colour)
         if width.labels_beside:
-            left += 0.65 + 0.078 * len(key.text)
+            left += 0.68 + text_width_in(key.text)
         else:
             top -= _KEY_IN
+
+
+def text_width_in(text: str, *, bold: bool = False) -> float:
+    """Width in inches of one line of 9 pt text."""
+    properties = FontProperties(family=["DejaVu Sans"], size=9, weight="bold" if bold else "normal")
+    return float(TextPath((0, 0), text, prop=properties).get_extents().width) / 72

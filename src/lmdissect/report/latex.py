@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
-from lmdissect.report.content import NORMALIZATIONS, ReportContent, Variant
+from lmdissect.report.content import ReportContent, Variant
 from lmdissect.report.findings import HEADLINE_RULE, factor_noun, run_sentence
 from lmdissect.report.numbers import UNITS, format_estimate, format_p, format_share
 from lmdissect.report.text import REPLACEMENT, clean_text
@@ -47,9 +47,8 @@ def escape_latex(text: str) -> str:
 def write_latex(content: ReportContent) -> str:
     """The whole file: comments on how to include it, then the tables."""
     lines = [r"% Needs \usepackage{booktabs}; include with \input{tables.tex}."]
-    for normalization in NORMALIZATIONS:
-        if any(row.normalization == normalization for row in content.shifts.values()):
-            lines += ["", *_table_lines(content, normalization)]
+    for normalization in content.normalizations():
+        lines += ["", *_table_lines(content, normalization)]
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,6 @@ from statistics import median
 
 __all__ = [
     "ALPHA",
-    "NO_BREAK",
     "UNITS",
     "choose_decimals",
     "equate_p",
@@ -26,7 +25,6 @@ ALPHA = 0.05
 UNITS = {"token": "nats/token", "byte": "nats/byte", "document": "nats/document"}
 """Unit of a shift, by normalization."""
 
-NO_BREAK = "\u00a0"
 _MINUS = "\u2212"
 _FEWEST_DECIMALS = {"token": 3, "byte": 4, "document": 1}
 _MOST_DECIMALS = 6
@@ -81,19 +79,19 @@ def format_interval(low: float, high: float, decimals: int) -> str:
 def format_estimate(estimate: float, low: float, high: float, decimals: int, unit: str = "") -> str:
     """``+0.046 nats/token [0.034, 0.058]``."""
     decimals = _telling_decimals(low, high, decimals)
-    middle = f"{NO_BREAK}{unit}" if unit else ""
+    middle = f" {unit}" if unit else ""
     return f"{format_signed(estimate, decimals)}{middle} {format_interval(low, high, decimals)}"
 
 
 def format_share(share: float, low: float, high: float) -> str:
     """A share and its interval in per cent: ``16 % [9, 24]``."""
     decimals = _telling_decimals(100 * low, 100 * high, 0)
-    return f"{format_plain(100 * share, decimals)}{NO_BREAK}% {format_interval(100 * low, 100 * high, decimals)}"
+    return f"{format_plain(100 * share, decimals)} % {format_interval(100 * low, 100 * high, decimals)}"
 
 
 def format_p(p_value: float) -> str:
     """A p-value with three decimals: ``0.041``, or ``< 0.001``."""
-    return f"<{NO_BREAK}{_SMALLEST_P}" if p_value < _SMALLEST_P else f"{p_value:.3f}"
+    return f"< {_SMALLEST_P}" if p_value < _SMALLEST_P else f"{p_value:.3f}"
 
 
 def equate_p(name: str, p_value: float) -> str:
@@ -104,7 +102,7 @@ def equate_p(name: str, p_value: float) -> str:
 
 def format_level(level: float) -> str:
     """``95 %``."""
-    return f"{100 * level:g}{NO_BREAK}%"
+    return f"{100 * level:g} %"
 
 
 def format_count(count: int, noun: str = "") -> str:

@@ -6,6 +6,7 @@ style that a document could bring along.
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -16,7 +17,7 @@ from markupsafe import Markup
 
 from lmdissect.factors import ORIGINAL
 from lmdissect.report import captions, findings, tables
-from lmdissect.report.content import NORMALIZATIONS, Example, ReportContent
+from lmdissect.report.content import Example, ReportContent
 from lmdissect.report.figures import DrawnFigure
 from lmdissect.report.numbers import UNITS, format_count, format_level, format_plain, format_signed
 from lmdissect.report.palette import STEPS, write_palette
@@ -27,6 +28,11 @@ from lmdissect.report.text import clean_text
 __all__ = ["write_page"]
 
 _TEMPLATES = "templates"
+_GLUED = (
+    (re.compile(r"(\[[\u2212\d.,]+), ([\u2212\d.,]+\])"), "\\1,\u00a0\\2"),
+    (re.compile(r"(\d) (nats/|%)"), "\\1\u00a0\\2"),
+    (re.compile(r"\bp ([=<]) (\d)"), "p\u00a0\\1\u00a0\\2"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ def write_page(content: ReportContent, figures: Mapping[str, DrawnFigure]) -> st
     environment = Environment(
         loader=FunctionLoader(_read_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_clean
     )
-    environment.filters.update(piece_class=_piece_class, piece_title=_piece_title)
+    environment.filters.update(piece_class=_piece_class, piece_title=_piece_title, glue=_glue)
     style = write_palette() + _read_template("report.css")
     scale_nats = choose_scale(content.examples)
     return environment.get_template("report.html.j2").render(
@@ -65,7 +71,7 @@ def write_page(content: ReportContent, figures: Mapping[str, DrawnFigure]) -> st
         findings=findings,
         captions=captions,
         tables=tables,
-        normalizations=[(name, UNITS[name]) for name in NORMALIZATIONS],
+        normalizations=[(name, UNITS[name]) for name in content.normalizations()],
         selfcheck=(box := check_content(content)),
         alarm=failed_sentence(box.checks),
         documents=_show_documents(content, scale_nats),
@@ -83,6 +89,13 @@ class _Placed:
     def __init__(self, figure: DrawnFigure) -> None:
         self.name, self.caption = figure.name, figure.caption
         self.drawings = [Markup(svg) for svg in figure.inline]  # noqa: S704 - written by our own figures, texts in it escaped as XML
+
+
+def _glue(text: str) -> str:
+    """``text`` with the spaces inside a number and its interval, unit or per cent sign made unbreakable: no line ends in the middle of one."""
+    for pattern, replacement in _GLUED:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def _read_template(name: str) -> str:

@@ -23,10 +23,10 @@ _TITLE_IN = 0.34
 _BOTTOM_IN = 0.5
 _LEFT_IN = 0.56
 _COLUMN_GAP_IN = 0.16
-_ROW_GAP_IN = 0.52
+_ROW_GAP_IN = 0.58
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (2.5, 1.2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_SHARE_LIMITS = (-0.4, 1.6)
+_SHARE_LIMITS = (-0.3, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def draw_panels(gain: Panel, shifts: Sequence[Panel], bin_starts: Sequence[int],
     num_columns = 3 if width.labels_beside else 2
     num_rows = math.ceil(len(shifts) / num_columns)
     row_in = _PANEL_IN + _ROW_GAP_IN
-    height_in = 0.3 + (1 + num_rows) * row_in + _BOTTOM_IN - 0.1
+    height_in = 0.3 + (1 + num_rows) * row_in + _BOTTOM_IN - 0.32
     figure = Figure(figsize=(width.width_in, height_in))
     inner_in = width.width_in - _LEFT_IN - 0.05
     column_in = (inner_in - _COLUMN_GAP_IN * (num_columns - 1)) / num_columns
@@ -95,7 +95,7 @@ def _draw_line_key(figure: Figure, width: PageWidth, height_in: float) -> None:
 
 def _draw_axis_names(figure: Figure, width: PageWidth, height_in: float, top_in: float, rows_in: float) -> None:
     muted = light("muted")
-    figure.text(0.0, (top_in - _PANEL_IN / 2) / height_in, "gain", rotation=90, va="center", color=muted)
+    figure.text(0.0, (top_in - _PANEL_IN / 2) / height_in, "nats/token", rotation=90, va="center", color=muted)
     figure.text(
         0.0, (top_in - _PANEL_IN - _ROW_GAP_IN - (rows_in - _ROW_GAP_IN) / 2) / height_in, "shift, nats/token", rotation=90, va="center", color=muted
     )
@@ -146,7 +146,11 @@ def draw_cumulative(curves: Sequence[tuple[str, Sequence[CumulativeShare]]], wid
     height_in = 2.5 + legend_in + _BOTTOM_IN
     figure = Figure(figsize=(width.width_in, height_in))
     axes = _add_axes(figure, _LEFT_IN, _BOTTOM_IN, width.width_in - _LEFT_IN - 0.12, 2.5)
-    _style_shares(axes, [row.position for _, curve in curves for row in curve], width)
+    rows = [row for _, curve in curves for row in curve]
+    _style_shares(axes, [row.position for row in rows], width)
+    low, high = _SHARE_LIMITS
+    bounds = [bound for row in rows for bound in (row.ci_low, row.ci_high)]
+    axes.set_ylim(max(low, min(-0.05, *bounds)), min(high, max(1.05, *bounds)))
     for index, (_, curve) in enumerate(curves):
         _draw_share(axes, curve, index)
     _draw_share_key(figure, [name for name, _ in curves], legend_columns, height_in)
@@ -166,7 +170,7 @@ def _style_shares(axes: Axes, positions: Sequence[int], width: PageWidth) -> Non
     axes.xaxis.set_major_locator(FixedLocator([_on_axis(tick) for tick in ticks[:: 1 if width.labels_beside else 2]]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2**value:.0f}"))
     axes.set_xlabel("first t tokens")
-    axes.set_ylabel("part of the shift made in them")
+    axes.set_ylabel("share of the whole shift")
 
 
 def _on_axis(position: int) -> float:
@@ -176,25 +180,9 @@ def _on_axis(position: int) -> float:
 def _draw_share(axes: Axes, curve: Sequence[CumulativeShare], index: int) -> None:
     colour = light(LINES[index % len(LINES)])
     x = [_on_axis(row.position) for row in curve]
-    low, high = _SHARE_LIMITS
-    axes.fill_between(
-        x,
-        np.clip([row.ci_low for row in curve], low, high),
-        np.clip([row.ci_high for row in curve], low, high),
-        color=colour,
-        alpha=0.12,
-        linewidth=0,
-    )
-    axes.plot(
-        x,
-        np.clip([row.share for row in curve], low, high),
-        color=colour,
-        linestyle=_DASHES[index % len(_DASHES)],
-        marker=_MARKERS[index % len(_MARKERS)],
-        markersize=3.6,
-        linewidth=1.5,
-        zorder=3,
-    )
+    axes.fill_between(x, [row.ci_low for row in curve], [row.ci_high for row in curve], color=colour, alpha=0.12, linewidth=0)
+    dash, marker = _DASHES[index % len(_DASHES)], _MARKERS[index % len(_MARKERS)]
+    axes.plot(x, [row.share for row in curve], color=colour, linestyle=dash, marker=marker, markersize=3.6, linewidth=1.5, zorder=3)
 
 
 def _draw_share_key(figure: Figure, names: Sequence[str], num_columns: int, height_in: float) -> None:

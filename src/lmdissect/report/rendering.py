@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import matplotlib
-import matplotlib.style
+import matplotlib as mpl
+from matplotlib import style as mpl_style
 from matplotlib.figure import Figure
 
 from lmdissect.report.palette import ROLES
@@ -42,6 +42,7 @@ _STYLE: Mapping[str, Any] = {
     "text.color": ROLES["ink"].light,
 }
 _PNG_DPI = 200
+_MARGIN_IN = 0.12
 _ROLE_BY_COLOUR = {shade.light: role for role, shade in ROLES.items()}
 _PAINTS = {"fill": "f", "stroke": "s"}
 _DROPPED = frozenset({"metadata", "style", "title"})
@@ -51,7 +52,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 @contextmanager
 def drawing_style() -> Iterator[None]:
     """Matplotlib's defaults and ours, whatever the user configured. Figures are built and saved inside."""
-    with matplotlib.style.context(["default", dict(_STYLE)]), warnings.catch_warnings():
+    with mpl_style.context(["default", dict(_STYLE)]), warnings.catch_warnings():
         # A variant's name may hold characters that the font lacks: a box in the figure is fine, the page shows the name itself.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
@@ -63,7 +64,7 @@ def render_figure(figure: Figure, kind: str) -> bytes:
         kind
     ]
     sink = io.BytesIO()
-    figure.savefig(sink, format=kind, dpi=_PNG_DPI, metadata=metadata, facecolor="white")
+    figure.savefig(sink, format=kind, dpi=_PNG_DPI, metadata=metadata, facecolor="white", bbox_inches="tight", pad_inches=_MARGIN_IN)
     return sink.getvalue()
 
 
@@ -81,7 +82,7 @@ def inline_svg(figure: Figure, name: str, label: str, width: str) -> str:
         width: ``wide`` or ``narrow``: the class by which the style sheet shows one and hides the other.
     """
     sink = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.fonttype": "none"}):
         figure.savefig(sink, format="svg", metadata={"Date": None}, transparent=True)
     root = ET.fromstring(sink.getvalue())  # noqa: S314 - written by matplotlib one line above
     _strip(root, name)

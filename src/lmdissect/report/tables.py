@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import SELECTIONS, FactTokenShift, Gain, Loss, ReportContent, Variant
 from lmdissect.report.findings import factor_noun, select_headline
-from lmdissect.report.numbers import NO_BREAK, UNITS, format_estimate, format_interval, format_level, format_p, format_plain, format_signed
+from lmdissect.report.numbers import UNITS, format_estimate, format_interval, format_level, format_p, format_plain, format_signed
 
 __all__ = ["Cell", "Head", "RowGroup", "Table", "fact_table", "interaction_table", "loss_table", "shift_table"]
 
@@ -49,32 +49,39 @@ class Table:
     heads: Sequence[Head]
     groups: Sequence[RowGroup]
 
+    @property
+    def openings(self) -> frozenset[int]:
+        """Columns in which a band begins: they stand a little apart."""
+        starts = accumulate(band.span for band in self.bands)
+        return frozenset(starts)
+
 
 def shift_table(content: ReportContent, normalization: str) -> Table:
-    """Shifts against the original, the control's own, and net, for one normalization."""
+    """Shifts for one normalization: against the original and, where there is a control, the control's own and net."""
     groups = []
     for factor, variants in groupby(content.variants, key=lambda variant: variant.factor):
         rows = [_shift_cells(content, variant, normalization) for variant in variants]
         title = "Control" if factor == CONTROL else factor_noun(factor).capitalize()
         groups.append(RowGroup(title, rows))
-    bands = [Head(""), Head("Against the original", 3), Head("The control's own", 1), Head("Net of the control", 3), Head("Originals", 2)]
-    heads = [Head(text) for text in ("Variant", "shift", "p", "share", "shift", "shift", "p", "share", "documents", "gain")]
-    return Table(f"Shifts in {UNITS[normalization]}, with {format_level(content.level)} intervals", bands, heads, groups)
+    bands, heads = [Head(""), Head("Against the original", 3)], ["Variant", "shift", "p", "share"]
+    if content.control is not None:
+        bands += [Head("The control\u2019s own", 1), Head("Net of the control", 3)]
+        heads += ["shift", "shift", "p", "share"]
+    bands.append(Head("Originals", 2))
+    heads += ["n", "gain"]
+    caption = f"Shifts in {UNITS[normalization]}, with {format_level(content.level)} intervals"
+    return Table(caption, bands, [Head(text) for text in heads], groups)
 
 
 def _shift_cells(content: ReportContent, variant: Variant, normalization: str) -> list[Cell]:
     own = content.shifts.get((variant.name, ORIGINAL, normalization))
     net = content.shifts.get((variant.name, CONTROL, normalization))
-    control = content.shifts.get((content.control or "", ORIGINAL, normalization)) if variant.name != content.control else None
-    kept = f"keeps {variant.kept_words:.0%} of words".replace("%", f"{NO_BREAK}%") if variant.kept_words is not None else ""
-    return [
-        Cell(variant.name, kept),
-        *_row_cells(content, variant, own),
-        _estimate_cell(content, control),
-        *_row_cells(content, variant, net),
-        _count_cell(own, net),
-        _gain_cell(content, own or net),
-    ]
+    kept = f"keeps {format_plain(100 * variant.kept_words, 0)} % of words" if variant.kept_words is not None else ""
+    cells = [Cell(variant.name, kept), *_row_cells(content, variant, own)]
+    if content.control is not None:
+        control = content.shifts.get((content.control, ORIGINAL, normalization)) if variant.name != content.control else None
+        cells += [_estimate_cell(content, control), *_row_cells(content, variant, net)]
+    return [*cells, _count_cell(own, net), _gain_cell(content, own or net)]
 
 
 def _row_cells(content: ReportContent, variant: Variant, row: FactorShift | None) -> list[Cell]:
@@ -84,7 +91,7 @@ def _row_cells(content: ReportContent, variant: Variant, row: FactorShift | None
     is_headline = headline is not None and headline.row is not None and headline.row.reference == row.reference and variant.name != content.control
     share = Cell(_NONE)
     if row.share is not None and row.share_ci_low is not None and row.share_ci_high is not None:
-        share = Cell(f"{format_plain(100 * row.share, 0)}{NO_BREAK}%", format_interval(100 * row.share_ci_low, 100 * row.share_ci_high, 0))
+        share = Cell(f"{format_plain(100 * row.share, 0)} %", format_interval(100 * row.share_ci_low, 100 * row.share_ci_high, 0))
     return [_estimate_cell(content, row, is_headline=is_headline), Cell(format_p(row.p_value), f"Holm {format_p(row.p_holm)}"), share]
 
 

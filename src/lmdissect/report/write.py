@@ -1,6 +1,6 @@
 """Shift artifact -> report files beside it, `report.json` last. A report that is current is left as it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.metadata import version
 from importlib.resources.abc import Traversable
@@ -10,7 +10,7 @@ from typing import Any
 from lmdissect.errors import DamagedArtifactError
 from lmdissect.formats.shift_tables import STAGE
 from lmdissect.progress import Progress, SilentProgress
-from lmdissect.store import fingerprint, hash_file, hash_text, read_artifact, read_json, write_bytes, write_json, write_text
+from lmdissect.store import fingerprint, hash_file, hash_text, output_guard, read_artifact, read_json, write_bytes, write_json, write_text
 
 __all__ = ["write_report"]
 
@@ -47,9 +47,11 @@ def write_report(folder: Path, *, progress: Progress | None = None) -> Path:
     if _is_current(folder, key):
         shown.say(f"{folder / _PAGE}: current, nothing rewritten")
         return folder / _PAGE
+    older = _read_record(folder).get("files", {})
     names = _write_files(folder, shown)
     files = {name: hash_file(folder / name) for name in sorted(names)}
     write_json(folder / _RECORD, {"key": key, **inputs, "files": files})
+    _drop_figures(folder, set(older) - set(names))
     shown.say(f"{folder / _PAGE}: written")
     return folder / _PAGE
 
@@ -82,14 +84,29 @@ def _read_sources(folder: Traversable, prefix: str) -> Mapping[str, str]:
     return found
 
 
-def _is_current(folder: Path, key: str) -> bool:
+def _read_record(folder: Path) -> dict[str, Any]:
+    """The last report.json; nothing where there is none, or none that can be read: then the report is simply made again."""
     try:
         record = read_json(folder / _RECORD)
     except DamagedArtifactError:
-        return False
-    if not isinstance(record, dict) or record.get("key") != key:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else {}
+
+
+def _is_current(folder: Path, key: str) -> bool:
+    record = _read_record(folder)
+    if record.get("key") != key:
         return False
     return all((folder / name).is_file() and hash_file(folder / name) == digest for name, digest in record["files"].items())
+
+
+def _drop_figures(folder: Path, names: Iterable[str]) -> None:
+    """Remove figures of an older report that this one does not have: beside new tables they would mislead."""
+    present = {path.relative_to(folder).as_posix(): path for path in (folder / _FIGURES).glob("*")}
+    for name in names:
+        if name in present:
+            with output_guard(present[name]):
+                present[name].unlink()
 
 
 def _write_files(folder: Path, progress: Progress) -> list[str]:

@@ -20,4 +20,4 @@ class ScoringConfig(BaseModel):
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps")
     window_tokens: int | None = Field(default=None, ge=4, description="longest model input; default and upper limit: the model's own")
     batch_tokens: int = Field(default=2048, ge=1, description="tokens (padding included) in one forward pass; a longer text goes alone")
-    logits_megabytes: int = Field(default=128, ge=1, description="memory for logits held at once")
+    logits_megabytes: int = Field(default=64, ge=1, description="memory for logits held at once")

@@ -18,12 +18,17 @@ from lmdissect.scoring.windows import Window
 __all__ = ["score_windows", "target_logprobs"]
 
 _FLOAT32_BYTES = 4
-_LOGITS_COPIES = 2  # logits and their shifted exponentials are held together
 
 
 def target_logprobs(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
-    """Float32 log-probability of each target, shape (N,), from float32 logits."""
-    return -torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    """Float32 log-probability of each target, shape (N,), from float32 logits, which are overwritten: one copy of them is enough.
+
+    log p = z[x] - m - log sum_v exp(z[v] - m),  m = max_v z[v]
+    """
+    target_N = logits_NV.gather(1, targets_N[:, None])[:, 0]
+    peak_N = logits_NV.amax(dim=1)
+    logits_NV.sub_(peak_N[:, None]).exp_()
+    return target_N - peak_N - logits_NV.sum(dim=1).log_()
 
 
 def score_windows(model: LanguageModel, windows: Sequence[Window], logits_megabytes: int) -> list[npt.NDArray[np.float32]]:
@@ -84,13 +89,15 @@ def _logprobs(
     logits_megabytes: int,
 ) -> torch.Tensor:
     if model.head is None:
-        logits_NV = model.model(input_ids=input_ids_BT, use_cache=False).logits.flatten(0, 1)[predicting_N]
+        logits_NV = model.model(input_ids=input_ids_BT, use_cache=False).logits.flatten(0, 1)[predicting_N].float()
         return target_logprobs(logits_NV, targets_N)
     hidden_ND = model.head.hidden(input_ids_BT).flatten(0, 1)[predicting_N]
     vocabulary = model.head.weight_VD.shape[0]
-    rows = max(1, logits_megabytes * 1_000_000 // (vocabulary * _FLOAT32_BYTES * _LOGITS_COPIES))
+    rows = min(len(targets_N), max(1, logits_megabytes * 1_000_000 // (vocabulary * _FLOAT32_BYTES)))
+    buffer_NV = torch.empty((rows, vocabulary), dtype=hidden_ND.dtype, device=hidden_ND.device)
     logprobs_N = torch.empty(len(targets_N), dtype=torch.float32, device=targets_N.device)
     for start in range(0, len(targets_N), rows):
         stop = start + rows
-        logprobs_N[start:stop] = target_logprobs(model.head.logits(hidden_ND[start:stop]), targets_N[start:stop])
+        hidden = hidden_ND[start:stop]
+        logprobs_N[start:stop] = target_logprobs(model.head.logits(hidden, buffer_NV[: len(hidden)]), targets_N[start:stop])
     return logprobs_N

@@ -109,7 +109,7 @@ def score_probe_set(
             return _summary(folder, artifact.finished.counts, reused=True)
         for name in artifact.damage:
             shown.say(f"{folder}: {name} was damaged and is made again")
-        return _score(artifact, load_model(resolved, options), probe_set, config, identity, shown, stop or StopRequest())
+        return _score(artifact, load_model(resolved, options), probe_set, config, identity, shown, StopRequest() if stop is None else stop)
 
 
 def _hash_texts(probe_set: ProbeSet) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tiny_models import save_tiny_gpt2, save_tiny_llama, save_tiny_lora
 
 

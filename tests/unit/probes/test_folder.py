@@ -68,6 +68,17 @@ def test_files_and_columns_are_as_documented(folder: Path) -> None:
     assert (entries["original"]["prompt_hash"], entries["original"]["generator"], entries["original"]["audit"]) == (None, None, None)
 
 
+def test_split_names_never_differ_in_case_only(tmp_path: Path) -> None:
+    names = ["a.b", "a_B", "a-b", "ALL", "ünï", "ünö"]
+    texts = tuple(ProbeText("1", name, f"text {name}") for name in names)
+    probes = ProbeSet(texts=texts, factors=dict.fromkeys(names, "style"), source="here")
+    write_probe_set(probes, tmp_path / "out")
+    files = [path.name for path in (tmp_path / "out" / "data").iterdir()]
+    assert len({name.casefold() for name in files}) == len(names)
+    assert all(name.isascii() for name in files)
+    assert read_probe_set(str(tmp_path / "out")).by_variant() == probes.by_variant()
+
+
 def test_import_report_names_everything_set_aside() -> None:
     report = import_report(PROBES)
     assert report["num_rejected"] == 2

@@ -1,8 +1,8 @@
 """Probe texts in a training corpus: by id, by text, and nearly."""
 
-import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from lmdissect.errors import UserInputError
@@ -13,7 +13,7 @@ WORDS = [f"w{number}" for number in range(3000)]
 
 
 def _text(seed: int, num_words: int = 200) -> str:
-    return " ".join(random.Random(seed).choices(WORDS, k=num_words))
+    return " ".join(np.random.default_rng(seed).choice(WORDS, num_words))
 
 
 def _shingles(text: str) -> set[tuple[str, ...]]:
@@ -24,7 +24,7 @@ def _shingles(text: str) -> set[tuple[str, ...]]:
 def _edited(text: str, num_edits: int, seed: int) -> tuple[str, float]:
     """``text`` with words replaced, and its true similarity."""
     words = text.split()
-    for position in random.Random(seed).sample(range(len(words)), num_edits):
+    for position in np.random.default_rng(seed).choice(len(words), num_edits, replace=False):
         words[position] = "changed"
     here, there = _shingles(text), _shingles(" ".join(words))
     return " ".join(words), len(here & there) / len(here | there)

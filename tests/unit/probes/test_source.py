@@ -208,9 +208,9 @@ def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path: Path, rows: 
         read_probe_set(_jsonl(tmp_path / "probes.jsonl", rows))
 
 
-@pytest.mark.parametrize("name", ["none.jsonl", "data/none.jsonl", "/none/folder", "none"])
-def test_missing_source_is_named(name: str) -> None:
-    with pytest.raises(UnreadableInputError, match=f"{name}: no such file"):
+@pytest.mark.parametrize("name", ["none.jsonl", "data/none.jsonl", "data/none.csv.gz", "/none/folder", "none"])
+def test_missing_source_is_named_and_not_looked_for_on_the_hub(name: str) -> None:
+    with pytest.raises(UnreadableInputError, match=f"^{name}: no such file; check the path$"):
         read_probe_set(name)
 
 
@@ -223,6 +223,17 @@ def test_set_may_have_variants_alone_or_originals_alone(tmp_path: Path) -> None:
     alone = read_probe_set(_jsonl(tmp_path / "variants.jsonl", ROWS[1:3]))
     assert set(alone.by_variant()) == {"casual"}
     assert dict(read_probe_set(_jsonl(tmp_path / "originals.jsonl", ROWS[::3])).factors) == {}
+
+
+def test_untrusted_names_cannot_break_a_message(tmp_path: Path) -> None:
+    rows = [{"document_id": "a\n\x1b[2J" + "x" * 500, "variant": "casual"}, {"\x1bkey\n": 1}]
+    with pytest.raises(NothingToDoError) as caught:
+        read_probe_set(_jsonl(tmp_path / "probes.jsonl", rows))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+    with pytest.raises(NothingToDoError) as caught:
+        read_probe_set(_jsonl(tmp_path / "probes.jsonl", rows[1:]))
+    assert str(caught.value).isprintable()
 
 
 def test_fingerprint_is_about_texts_pairing_and_factors(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from lmdissect.store import (
     write_text,
 )
 
+
 def random_table(num_rows: int) -> pa.Table:
     """A table that does not compress."""
     return pa.table({"noise": np.random.default_rng(0).standard_normal(num_rows)})
@@ -34,7 +36,8 @@ def random_table(num_rows: int) -> pa.Table:
 
 def unstorable_table() -> pa.Table:
     """A table that Parquet has no form for, which shows only once its file is open."""
-    return pa.table({"b": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])})
+    union: Any = pa.UnionArray
+    return pa.table({"b": union.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])})
 
 
 def names(folder: Path) -> list[str]:
@@ -132,6 +135,7 @@ def test_file_size_limit_counts_as_full(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
+from typing import Any
 import numpy as np, pyarrow as pa
 from lmdissect.errors import OutOfSpaceError
 from lmdissect.store import write_bytes, write_table
@@ -192,7 +196,7 @@ def test_output_folder_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_guard_lets_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(KeyError), output_guard(tmp_path):
         raise KeyError("document")
-    with pytest.raises(LmdissectError, match="^ours$"), output_guard(tmp_path):
+    with pytest.raises(LmdissectError, match=r"^ours$"), output_guard(tmp_path):
         raise DamagedArtifactError("ours")
 
 
