@@ -40,7 +40,7 @@ def read_texts() -> tuple[list[str], str]:
             return [row["text"] for row in json.load(stream)][:NUM_TEXTS], "published PubMed probes"
     from lmdissect.demo_texts import demo_text_path
 
-    rows = demo_text_path("biomedical.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = demo_text_path("biomedical").read_text(encoding="utf-8").splitlines()
     return [json.loads(row)["text"] for row in rows][:NUM_TEXTS], "demo texts"
 
 

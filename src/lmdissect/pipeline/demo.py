@@ -46,15 +46,15 @@ def run_demo(folder: Path, *, progress: Progress | None = None, stop: StopReques
     """
     shown = progress or SilentProgress()
     base = resolve_model(DEMO_MODEL)
-    corpus = demo_text_path("train.jsonl")
+    corpus = demo_text_path("train")
     documents, _ = read_corpus([corpus])
     shown.say(f"1/3 finetune {DEMO_MODEL} (LoRA rank 8) on {len(documents)} short abstracts")
     tuned = folder / "tuned"
     finetune(base, documents, _FINETUNE, tuned, progress=shown, stop=stop)
     shown.say("2/3 biomedical probes: what was learned?")
-    learning = compare(_request("biomedical.jsonl", str(tuned), [corpus]), folder / "biomedical", progress=shown, stop=stop)
+    learning = compare(_request("biomedical", str(tuned), [corpus]), folder / "biomedical", progress=shown, stop=stop)
     shown.say("3/3 general probes: what moved elsewhere?")
-    forgetting = compare(_request("general.jsonl", str(tuned), [corpus]), folder / "general", progress=shown, stop=stop)
+    forgetting = compare(_request("general", str(tuned), [corpus]), folder / "general", progress=shown, stop=stop)
     return DemoSummary(learning, forgetting)
 
 

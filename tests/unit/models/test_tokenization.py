@@ -1,5 +1,6 @@
 """Text to tokens: one prefix policy, offsets that cover the text, and a fingerprint of what decides a text's tokens."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +158,11 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 
 def test_special_tokens_in_a_text_are_read_one_way(tmp_path: Path) -> None:
     """Whatever the tokenizer's files say about splitting them: two copies with one fingerprint give one sequence of tokens."""
-    splitting: Any = tiny_tokenizer()
-    splitting.split_special_tokens = True
-    splitting.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text(encoding="utf-8")), "split_special_tokens": True}), encoding="utf-8")
     plain, loaded = TextTokenizer(tiny_tokenizer()), TextTokenizer(load_saved(tmp_path))
+    assert loaded.tokenizer.split_special_tokens
     assert loaded.fingerprint() == plain.fingerprint()
     text = f"a {BOS} b"
     assert loaded.tokenize(text).token_id.tolist() == plain.tokenize(text).token_id.tolist()

@@ -1,0 +1,50 @@
+"""Numbers as they are printed."""
+# ruff: noqa: RUF001 - the report prints true minus signs
+
+import pytest
+
+from lmdissect.report import numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(0.0461, 3, "+0.046"), (-0.0461, 3, "−0.046"), (0.0, 3, "0.000"), (-0.0001, 3, "0.000"), (0.0001, 3, "0.000"), (1234.5, 1, "+1,234.5")],
+)
+def test_signs_are_true_and_zero_has_none(value: float, decimals: int, text: str) -> None:
+    assert numbers.format_signed(value, decimals) == text
+
+
+def test_an_interval_that_leaves_zero_out_never_shows_a_zero_bound() -> None:
+    assert numbers.format_interval(0.00004, 0.031, 3) == "[0.00004, 0.03100]"
+    assert numbers.format_interval(-0.031, -0.0004, 3) == "[−0.0310, −0.0004]"
+    assert numbers.format_interval(-0.0004, 0.0004, 3) == "[0.000, 0.000]"
+
+
+def test_an_estimate_has_the_decimals_of_its_interval() -> None:
+    assert numbers.format_estimate(0.046, 0.034, 0.058, 3, "nats/token") == "+0.046 nats/token [0.034, 0.058]"
+    assert numbers.format_estimate(0.015, 0.0002, 0.03, 3) == "+0.0150 [0.0002, 0.0300]"
+
+
+def test_shares_are_per_cent() -> None:
+    assert numbers.format_share(0.163, 0.09, 0.241) == "16 % [9, 24]"
+    assert numbers.format_share(0.02, 0.001, 0.04) == "2.0 % [0.1, 4.0]"
+
+
+def test_p_values() -> None:
+    assert numbers.format_p(0.0001) == "< 0.001"
+    assert numbers.format_p(0.0409) == "0.041"
+    assert numbers.equate_p("p", 0.0409) == "p = 0.041"
+    assert numbers.equate_p("Holm-adjusted p", 0.0001) == "Holm-adjusted p < 0.001"
+
+
+@pytest.mark.parametrize(
+    ("half_widths", "normalization", "decimals"),
+    [([0.012, 0.015], "token", 3), ([0.0012], "token", 4), ([3.8], "document", 1), ([0.3], "token", 3), ([], "byte", 4), ([0.0, 0.0], "token", 3)],
+)
+def test_precision_follows_the_intervals(half_widths: list[float], normalization: str, decimals: int) -> None:
+    assert numbers.choose_decimals(half_widths, normalization) == decimals
+
+
+def test_counts_have_separators_and_plurals() -> None:
+    assert numbers.format_count(1024, "document") == "1,024 documents"
+    assert numbers.format_count(1, "document") == "1 document"
