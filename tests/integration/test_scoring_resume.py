@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_models import SENTENCES, save_tiny_llama
 
 from lmdissect.errors import DamagedArtifactError, InterruptedRunError, NonFiniteScoreError, StaleArtifactError, UnreadableInputError
 from lmdissect.formats.scores import read_scores
@@ -23,6 +22,7 @@ from lmdissect.models import ResolvedModel, resolve_model
 from lmdissect.progress import LineProgress, Progress, SilentProgress
 from lmdissect.records import ProbeSet, ProbeText
 from lmdissect.scoring import ScoringConfig, ScoringSummary, score_probe_set
+from tiny_models import SENTENCES, save_tiny_llama
 
 FILES = ("texts.parquet", "document_scores.parquet", "token_scores.parquet")
 CONFIG = ScoringConfig(batch_tokens=64, device="cpu", dtype="float32")  # small batches: many chunks
@@ -166,9 +166,7 @@ def _flip_byte(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_byte_in_a_finished_file_is_found_and_redone(
-    model: ResolvedModel, uninterrupted: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_flipped_byte_in_a_finished_file_is_found_and_redone(model: ResolvedModel, uninterrupted: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "scores"
     score_probe_set(model, _probe_set(), CONFIG, folder)
     _flip_byte(folder / name)
@@ -190,9 +188,7 @@ def test_a_flipped_byte_in_a_finished_file_is_found_and_redone(
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
-def test_other_settings_are_refused_by_name(
-    model: ResolvedModel, tmp_path: Path, change: dict[str, object], named: str, finished: bool
-) -> None:
+def test_other_settings_are_refused_by_name(model: ResolvedModel, tmp_path: Path, change: dict[str, object], named: str, finished: bool) -> None:
     folder = tmp_path / "scores"
     if finished:
         score_probe_set(model, _probe_set(), CONFIG, folder)

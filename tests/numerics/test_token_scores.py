@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import SENTENCES, save_tiny_cohere, save_tiny_gemma2, save_tiny_gpt2, save_tiny_llama
 
 from lmdissect.models import LanguageModel, LoadOptions, TextTokenizer, load_model, resolve_model
 from lmdissect.models.load import load_weights
 from lmdissect.scoring import ScoringConfig, score_texts
+from tiny_models import SENTENCES, save_tiny_cohere, save_tiny_gemma2, save_tiny_gpt2, save_tiny_llama
 
 FAMILIES: dict[str, Callable[..., Path]] = {
     "llama": save_tiny_llama,
@@ -43,10 +43,7 @@ def test_scores_are_the_ones_of_an_explicit_loop(model: LanguageModel, bos: str)
     texts = [SENTENCES[0], SENTENCES[6]]
     for text, scores in zip(texts, score_texts(model, texts, config), strict=True):
         input_ids = TextTokenizer(model.tokenizer, "never").tokenize(text).token_id.tolist()
-        if bos == "always":
-            expected = _loop(model, [0, *input_ids])
-        else:
-            expected = [float("nan"), *_loop(model, input_ids)]
+        expected = _loop(model, [0, *input_ids]) if bos == "always" else [float("nan"), *_loop(model, input_ids)]
         np.testing.assert_allclose(scores.logprob_nats, expected, atol=2e-5, equal_nan=True)
 
 

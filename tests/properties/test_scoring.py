@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import SENTENCES, save_tiny_gpt2, save_tiny_llama
 
 from lmdissect.models import LanguageModel, LoadOptions, load_model, resolve_model
 from lmdissect.scoring import ScoringConfig, score_texts
+from tiny_models import SENTENCES, save_tiny_gpt2, save_tiny_llama
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 TEXTS = st.lists(ANY_TEXT | st.sampled_from(SENTENCES), min_size=1, max_size=8)

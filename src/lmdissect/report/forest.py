@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -188,6 +189,7 @@ def _draw_keys(axes: Axes, keys: Sequence[ForestKey], width: PageWidth, height_i
             top -= _KEY_IN
 
 
+@cache
 def text_width_in(text: str, *, bold: bool = False) -> float:
     """Width in inches of one line of 9 pt text."""
     properties = FontProperties(family=["DejaVu Sans"], size=9, weight="bold" if bold else "normal")

@@ -64,7 +64,7 @@ def render_figure(figure: Figure, kind: str) -> bytes:
         kind
     ]
     sink = io.BytesIO()
-    figure.savefig(sink, format=kind, dpi=_PNG_DPI, metadata=metadata, facecolor="white", bbox_inches="tight", pad_inches=_MARGIN_IN)
+    figure.savefig(sink, format=kind, dpi=_PNG_DPI, metadata=metadata, facecolor="white", bbox_inches=figure.bbox_inches.padded(_MARGIN_IN))
     return sink.getvalue()
 
 

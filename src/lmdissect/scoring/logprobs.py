@@ -18,6 +18,7 @@ from lmdissect.scoring.windows import Window
 __all__ = ["score_windows", "target_logprobs"]
 
 _FLOAT32_BYTES = 4
+_FORWARD_COPIES = 2  # what model.forward returns, and the float32 rows that are scored
 
 
 def target_logprobs(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
@@ -56,7 +57,8 @@ def score_windows(model: LanguageModel, windows: Sequence[Window], logits_megaby
 
 def _whole_logits_bytes(model: LanguageModel, windows: Sequence[Window]) -> int:
     rows = len(windows) * max(len(window.input_ids) for window in windows)
-    return rows * int(model.model.config.get_text_config().vocab_size) * _FLOAT32_BYTES * _LOGITS_COPIES
+    vocabulary = int(model.model.config.get_text_config().vocab_size)
+    return rows * vocabulary * _FLOAT32_BYTES * _FORWARD_COPIES
 
 
 def _score_halves(model: LanguageModel, windows: Sequence[Window], logits_megabytes: int) -> list[npt.NDArray[np.float32]]:

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from score_tables import ScoredText, save_scores
 
 from lmdissect.errors import DamagedArtifactError, UnreadableInputError
 from lmdissect.formats.scores import read_scores
 from lmdissect.store import open_artifact
+from score_tables import ScoredText, save_scores
 
 NAN = float("nan")
 TEXTS = [

@@ -188,7 +188,7 @@ def _gain_rows() -> list[dict[str, Any]]:
 
 def _position_rows() -> list[dict[str, Any]]:
     rows = []
-    for (variant, _), (estimate, low, high, _, _) in SHIFTS.items():
+    for variant, (estimate, low, high, _, _) in {name: row for (name, reference), row in SHIFTS.items() if reference == "original"}.items():
         for document_set, lift in (("all", 1.0), ("fixed", 1.1)):
             for index, (start, end) in enumerate(_BINS):
                 early = lift * (1 + 4 / (1 + start))

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from lmdissect.report.figures import KINDS, draw_figures
+from lmdissect.report.figures import KINDS, DrawnFigure, draw_figures
 from lmdissect.report.palette import ROLES, STEPS
 from unit.report.shift_artifact import Details, Tables, build_content, set_zero, split_tokenizers
 
 _MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
-def test_every_figure_is_png_svg_and_pdf_and_two_drawings(tmp_path: Path) -> None:
-    figures = draw_figures(build_content(tmp_path))
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DrawnFigure]:
+    return draw_figures(build_content(tmp_path_factory.mktemp("shifts")))
+
+
+def test_every_figure_is_png_svg_and_pdf_and_two_drawings(figures: dict[str, DrawnFigure]) -> None:
     assert list(figures) == ["shifts", "position", "cumulative", "fact-tokens"]
     for figure in figures.values():
         assert set(figure.files) == set(KINDS)
@@ -22,8 +26,8 @@ def test_every_figure_is_png_svg_and_pdf_and_two_drawings(tmp_path: Path) -> Non
         assert figure.caption
 
 
-def test_inline_svg_needs_nothing_from_elsewhere_and_shares_no_id(tmp_path: Path) -> None:
-    drawings = [svg for figure in draw_figures(build_content(tmp_path)).values() for svg in figure.inline]
+def test_inline_svg_needs_nothing_from_elsewhere_and_shares_no_id(figures: dict[str, DrawnFigure]) -> None:
+    drawings = [svg for figure in figures.values() for svg in figure.inline]
     ids = [found for svg in drawings for found in re.findall(r' id="([^"]+)"', svg)]
     assert ids
     assert len(ids) == len(set(ids))
@@ -37,8 +41,8 @@ def test_inline_svg_needs_nothing_from_elsewhere_and_shares_no_id(tmp_path: Path
         assert "<text" in svg
 
 
-def test_every_inline_colour_is_a_class(tmp_path: Path) -> None:
-    svg = draw_figures(build_content(tmp_path))["shifts"].inline[0]
+def test_every_inline_colour_is_a_class(figures: dict[str, DrawnFigure]) -> None:
+    svg = figures["shifts"].inline[0]
     assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg)) <= {"none"}
     assert {"s-original", "s-net", "f-facts", "f-ink"} <= set(re.findall(r"[fs]-\w+", svg))
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from lmdissect.errors import DamagedArtifactError, UnreadableInputError
 from lmdissect.progress import SilentProgress
 from lmdissect.report import write_report
 from lmdissect.store import hash_file
-from unit.report.shift_artifact import Details, Tables, build_shift_artifact, example_row, keep_variants, set_zero, split_tokenizers
+from unit.report.shift_artifact import Details, Tables, build_shift_artifact, example_row, keep_variants, only_shifts, set_zero, split_tokenizers
 
 FIGURES = ("shifts", "position", "cumulative", "fact-tokens")
 HOSTILE = (
@@ -86,7 +87,7 @@ def test_headings_are_in_order_and_ids_are_unique(folder: Path) -> None:
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     anchors = {(attributes.get("href") or "")[1:] for tag, attributes in page.tags if tag == "a"}
@@ -104,7 +105,7 @@ def test_the_page_says_the_finding_the_notes_and_what_was_left_out(folder: Path)
         "cumulative, rap, original, document: the interval covers 0",
         "keeps 36 % of words",
         "Xiao Zhang and Ji Wu, “Dissecting learning and forgetting in language model finetuning”, ICLR 2024",
-        "the loss of the originals" if False else "Headline rule: net of the control",
+        "Headline rule: net of the control",
     ):
         assert words in text, words
 
@@ -121,6 +122,7 @@ def test_one_table_for_each_unit(folder: Path) -> None:
 
 def test_a_failed_check_stands_at_the_top(tmp_path: Path) -> None:
     def change(tables: Tables, details: Details) -> None:
+        only_shifts(tables, details)
         details["checks"]["scored_under_equal_conditions"] = {"passed": False, "text": "base on cpu, tuned on cuda"}
 
     html = write_report(build_shift_artifact(tmp_path, change)).read_text(encoding="utf-8")
@@ -186,7 +188,7 @@ def test_a_current_report_is_left_alone(folder: Path) -> None:
     ids=["page changed", "figure gone", "record damaged", "record gone", "record edited"],
 )
 def test_what_is_not_current_is_made_again(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
-    build_shift_artifact(tmp_path, keep_variants("casual"))
+    build_shift_artifact(tmp_path, only_shifts)
     write_report(tmp_path)
     good = {path.name: path.read_bytes() for path in [tmp_path / "report.html", *(tmp_path / "figures").iterdir()]}
     spoil(tmp_path)
@@ -195,7 +197,7 @@ def test_what_is_not_current_is_made_again(tmp_path: Path, spoil: Callable[[Path
     assert json.loads((tmp_path / "report.json").read_text())["files"]["report.html"] == hash_file(tmp_path / "report.html")
 
 
-def test_other_tables_or_templates_give_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tables_or_templates_give_another_key(tmp_path: Path) -> None:
     from lmdissect.report import write
 
     first, second = build_shift_artifact(tmp_path / "a"), build_shift_artifact(tmp_path / "b", keep_variants("casual"))
@@ -207,14 +209,14 @@ def test_other_tables_or_templates_give_another_key(tmp_path: Path, monkeypatch:
 
 
 def test_a_rebuilt_report_drops_figures_that_it_no_longer_has(tmp_path: Path) -> None:
-    build_shift_artifact(tmp_path)
-    write_report(tmp_path)
-    for path in tmp_path.glob("*.*"):
-        if path.name != "report.json":
-            path.unlink()
-    build_shift_artifact(tmp_path, split_tokenizers)
-    write_report(tmp_path)
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["shifts.pdf", "shifts.png", "shifts.svg"]
+    folder, other = build_shift_artifact(tmp_path / "a", keep_variants("counterfactual")), build_shift_artifact(tmp_path / "b", split_tokenizers)
+    write_report(folder)
+    assert (folder / "figures" / "fact-tokens.png").exists()
+    (folder / "figures" / "mine.txt").write_text("not ours")
+    for path in other.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    write_report(folder)
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["mine.txt", "shifts.pdf", "shifts.png", "shifts.svg"]
 
 
 def test_a_model_compared_with_itself_gets_a_report(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tiny_models import SENTENCES, tiny_tokenizer
 
 from lmdissect.errors import UnreadableInputError
 from lmdissect.models import TextTokenizer
@@ -10,6 +9,7 @@ from lmdissect.records import ProbeText
 from lmdissect.scoring.config import ScoringConfig
 from lmdissect.scoring.plan import ScoringPlan, batch_windows, make_plan
 from lmdissect.scoring.windows import Window
+from tiny_models import SENTENCES, tiny_tokenizer
 
 
 def _plan(texts: list[str], *, max_input: int | None = None, **settings: object) -> ScoringPlan:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import BOS, EOS, SENTENCES, TINY_MAX_POSITIONS, build_tiny, save_tiny, save_tiny_gpt2, save_tiny_llama, tiny_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lmdissect.errors import ModelReferenceError, NonFiniteScoreError, UnreadableInputError
@@ -15,6 +14,7 @@ from lmdissect.models import LanguageModel, LoadOptions, TextTokenizer, load_mod
 from lmdissect.scoring import ScoringConfig, score_texts
 from lmdissect.scoring.logprobs import score_windows
 from lmdissect.scoring.windows import cut_windows
+from tiny_models import BOS, EOS, SENTENCES, TINY_MAX_POSITIONS, build_tiny, save_tiny, save_tiny_gpt2, save_tiny_llama, tiny_tokenizer
 
 
 def _load(folder: Path) -> LanguageModel:

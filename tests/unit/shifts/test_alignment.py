@@ -47,7 +47,15 @@ def test_common_words_of_a_long_text_are_aligned_too() -> None:
 
 @pytest.mark.parametrize(
     ("original", "variant", "expected"),
-    [("a b c d", "a b c d", 1.0), ("a b c d", "a x c d", 0.75), ("a b", "b a", 0.5), ("a b", "", 0.0), ("", "a", 1.0), ("a a", "a b c d", 0.5), ("A", "a", 0)],
+    [
+        ("a b c d", "a b c d", 1.0),
+        ("a b c d", "a x c d", 0.75),
+        ("a b", "b a", 0.5),
+        ("a b", "", 0.0),
+        ("", "a", 1.0),
+        ("a a", "a b c d", 0.5),
+        ("A", "a", 0),
+    ],
 )
 def test_kept_word_share(original: str, variant: str, expected: float) -> None:
     assert kept_word_share(original, variant) == expected

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_tables import ScoredText, documents_from_gains, save_scores
 
 from lmdissect.records import FactorShift, UnavailableRow
 from lmdissect.shifts import ShiftConfig, bootstrap_means, estimate_gains, estimate_shifts, holm, pair_scores
 from lmdissect.shifts.estimate import seeded_rng
+from score_tables import ScoredText, documents_from_gains, save_scores
 
 CONFIG = ShiftConfig(num_draws=2000)
 
@@ -123,7 +123,9 @@ def test_no_share_where_the_gain_is_not_apart_from_zero(tmp_path: Path) -> None:
         assert (row.share, row.share_ci_low, row.share_ci_high) == (None, None, None)
         assert row.estimate > 0.3 or normalization != "token"
     reasons = [entry for entry in unavailable if entry.table == "shifts.share"]
-    assert [(entry.variant, entry.reference, entry.normalization) for entry in reasons] == [("casual", "original", n) for n in ("token", "byte", "document")]
+    assert [(entry.variant, entry.reference, entry.normalization) for entry in reasons] == [
+        ("casual", "original", n) for n in ("token", "byte", "document")
+    ]
     assert all("covers 0" in entry.reason for entry in reasons)
 
 
@@ -142,7 +144,10 @@ def test_identical_models_give_exactly_nothing(tmp_path: Path) -> None:
 
 def test_holm_is_taken_within_reference_and_normalization(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
-    gains = {name: rng.normal(mean, 0.5, 25) for name, mean in (("original", 0.3), ("casual", 0.0), ("rap", 0.2), ("counterfactual", 0.3), ("paraphrase", 0.1))}
+    gains = {
+        name: rng.normal(mean, 0.5, 25)
+        for name, mean in (("original", 0.3), ("casual", 0.0), ("rap", 0.2), ("counterfactual", 0.3), ("paraphrase", 0.1))
+    }
     rows, _ = _shifts(tmp_path, *_many(gains))
     for normalization in ("token", "byte", "document"):
         for reference, size in (("original", 4), ("control", 3)):
@@ -154,9 +159,7 @@ def test_holm_is_taken_within_reference_and_normalization(tmp_path: Path) -> Non
 def test_a_missing_variant_leaves_out_its_pair_alone(tmp_path: Path) -> None:
     base, tuned = documents_from_gains({"original": [0.1, 0.2, 0.3, 0.4], "casual": [0.0, 0.0, 0.0, 0.0], "rap": [0.1, 0.1, 0.1, 0.1]})
     lost = ("d2", "casual")
-    rows, _ = _shifts(
-        tmp_path, [t for t in base if (t.document_id, t.variant) != lost], [t for t in tuned if (t.document_id, t.variant) != lost]
-    )
+    rows, _ = _shifts(tmp_path, [t for t in base if (t.document_id, t.variant) != lost], [t for t in tuned if (t.document_id, t.variant) != lost])
     casual, rap = rows["casual", "original", "token"], rows["rap", "original", "token"]
     assert (casual.num_documents, rap.num_documents) == (3, 4)
     assert casual.estimate == pytest.approx((0.1 + 0.2 + 0.4) / 3, abs=1e-6)
@@ -201,7 +204,9 @@ def test_a_row_of_one_document_is_left_out_with_a_reason(tmp_path: Path) -> None
     base, tuned = documents_from_gains({"original": [0.1, 0.2], "casual": [0.0]})
     rows, unavailable = _shifts(tmp_path, base, tuned)
     assert rows == {}
-    assert [(entry.table, entry.variant, entry.normalization) for entry in unavailable] == [("shifts", "casual", n) for n in ("token", "byte", "document")]
+    assert [(entry.table, entry.variant, entry.normalization) for entry in unavailable] == [
+        ("shifts", "casual", n) for n in ("token", "byte", "document")
+    ]
     assert all(entry.reason.startswith("1 documents have both texts whole") for entry in unavailable)
 
 
@@ -209,11 +214,15 @@ def test_gains_by_hand_and_the_ones_that_are_missing(tmp_path: Path) -> None:
     base, tuned = documents_from_gains({"original": [0.1, 0.2, 0.6], "casual": [-0.5]})
     paired = pair_scores(save_scores(tmp_path / "b", base), save_scores(tmp_path / "t", tuned, model="tuned"))
     rows, unavailable = estimate_gains(paired, CONFIG)
-    assert [(row["variant"], row["normalization"], row["num_documents"]) for row in rows] == [("original", n, 3) for n in ("token", "byte", "document")]
+    assert [(row["variant"], row["normalization"], row["num_documents"]) for row in rows] == [
+        ("original", n, 3) for n in ("token", "byte", "document")
+    ]
     assert rows[0]["estimate"] == pytest.approx(0.3, abs=1e-6)
     assert rows[2]["estimate"] == pytest.approx(1.2, abs=1e-5)
     assert rows[0]["ci_low"] <= 0.3 <= rows[0]["ci_high"]
-    assert [(entry.table, entry.variant, entry.normalization) for entry in unavailable] == [("gains", "casual", n) for n in ("token", "byte", "document")]
+    assert [(entry.table, entry.variant, entry.normalization) for entry in unavailable] == [
+        ("gains", "casual", n) for n in ("token", "byte", "document")
+    ]
 
 
 def test_seed_and_purpose_make_the_draws() -> None:

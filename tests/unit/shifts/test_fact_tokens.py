@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_tables import ScoredText, save_scores
 
 from lmdissect.shifts import ShiftConfig, pair_scores
 from lmdissect.shifts.alignment import ChangedSpan
 from lmdissect.shifts.fact_tokens import fact_token_rows, holds_key_term, holds_named_term, holds_number
+from score_tables import ScoredText, save_scores
 
 CONFIG = ShiftConfig(num_draws=300)
 
@@ -127,9 +127,7 @@ def test_words_left_out_or_put_in_have_no_counterpart(tmp_path: Path) -> None:
 
 
 def test_an_unscored_first_word_is_no_fact_token(tmp_path: Path) -> None:
-    texts = [
-        ScoredText(f"d{d}", v, t, (float("nan"), -1.0, -2.0)) for d in range(3) for v, t in (("original", "5 b 7"), ("counterfactual", "6 b 8"))
-    ]
+    texts = [ScoredText(f"d{d}", v, t, (float("nan"), -1.0, -2.0)) for d in range(3) for v, t in (("original", "5 b 7"), ("counterfactual", "6 b 8"))]
     rows, _ = _rows(tmp_path, texts, texts)
     assert rows["number", "mean"]["num_original_tokens"] == 3
     assert rows["number", "mean"]["base_contrast"] == 0.0

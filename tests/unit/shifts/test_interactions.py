@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from score_tables import ScoredText, documents_from_gains, save_scores
 
 from lmdissect.shifts import ShiftConfig, pair_scores
 from lmdissect.shifts.interactions import interaction_rows, single_variants
+from score_tables import ScoredText, documents_from_gains, save_scores
 
 CONFIG = ShiftConfig(num_draws=300)
 
@@ -66,7 +66,8 @@ def test_all_four_texts_are_needed_and_whole(tmp_path: Path) -> None:
     for single in texts:
         single[:] = [t for t in single if (t.document_id, t.variant) != ("d0", "casual")]
         single[:] = [
-            ScoredText(t.document_id, t.variant, t.text, t.logprob_nats[:1]) if (t.document_id, t.variant) == ("d1", "original") else t for t in single
+            ScoredText(t.document_id, t.variant, t.text, t.logprob_nats[:1]) if (t.document_id, t.variant) == ("d1", "original") else t
+            for t in single
         ]
     paired = pair_scores(save_scores(tmp_path / "b", texts[0]), save_scores(tmp_path / "t", texts[1], model="tuned"))
     rows, unavailable = interaction_rows(paired, CONFIG)

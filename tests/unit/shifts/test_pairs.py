@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_tables import ScoredText, save_scores
 
 from lmdissect.errors import MismatchedScoresError, NothingToDoError, UserInputError
 from lmdissect.formats.scores import ScoreTable
 from lmdissect.shifts.pairs import PairedScores, pair_scores
+from score_tables import ScoredText, save_scores
 
 NAN = float("nan")
 
@@ -27,7 +27,11 @@ def test_three_normalizations_by_hand(tmp_path: Path) -> None:
     base = [ScoredText("d", "original", "ab cd", (-1.0, -2.0)), ScoredText("d", "casual", "γδ x y", (NAN, -4.0, -5.0))]
     paired = _pair(tmp_path, base)
     assert paired.normalizations == ("token", "byte", "document")
-    assert {name: values["original"].tolist() for name, values in paired.base_values.items()} == {"token": [-1.5], "byte": [-3 / 5], "document": [-3.0]}
+    assert {name: values["original"].tolist() for name, values in paired.base_values.items()} == {
+        "token": [-1.5],
+        "byte": [-3 / 5],
+        "document": [-3.0],
+    }
     assert {name: values["casual"].tolist() for name, values in paired.base_values.items()} == {"token": [-4.5], "byte": [-9 / 4], "document": [-9.0]}
 
 

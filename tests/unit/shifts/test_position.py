@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_tables import ScoredText, save_scores
 
 from lmdissect.shifts import ShiftConfig, pair_scores
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.position import bin_edges, bin_of_position, cumulative_rows, position_rows
+from score_tables import ScoredText, save_scores
 
 NAN = float("nan")
 CONFIG = ShiftConfig(num_draws=500)
