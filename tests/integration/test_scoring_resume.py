@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -76,7 +77,7 @@ class _StopAfter(LineProgress):
         watched = self
 
         class _Task:
-            def __enter__(self) -> "_Task":
+            def __enter__(self) -> Self:
                 task.__enter__()
                 return self
 

@@ -157,7 +157,7 @@ def loss_caption(content: ReportContent) -> str:
     else:
         pair, unit, decimals = (row.base_loss_nats, row.tuned_loss_nats), _UNIT, 3
     return (
-        f"Pooled over all scored tokens, the originals' loss is {pair[0]:.{decimals}f} {unit} under the base model and {pair[1]:.{decimals}f} under the tuned one. "
+        f"Pooled over all scored tokens, the originals\u2019 loss is {pair[0]:.{decimals}f} {unit} under the base model and {pair[1]:.{decimals}f} under the tuned one. "
         "Gains are means over documents, so they need not equal the difference of two pooled losses."
     )
 

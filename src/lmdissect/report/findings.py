@@ -32,7 +32,7 @@ __all__ = [
 Direction = Literal["towards", "away", "unsettled", "still"]
 
 HEADLINE_RULE = (
-    "Headline rule: net of the control if the variant keeps under half of the original's words (median over documents, word diff), "
+    "Headline rule: net of the control if the variant keeps under half of the original\u2019s words (median over documents, word diff), "
     "else against the original; for factual variants, the words that were changed."
 )
 
@@ -242,6 +242,8 @@ def gain_sentence(content: ReportContent) -> str:
 
 def control_sentence(content: ReportContent) -> str:
     """What rewriting alone did, by the control's own shift."""
+    if content.is_unmoved():
+        return ""
     if content.control is None:
         return (
             "These probes have no control (a rewrite that keeps topic, style and facts), so what rewriting alone does is not known, "

@@ -54,7 +54,7 @@ def write_latex(content: ReportContent) -> str:
 
 def _table_lines(content: ReportContent, normalization: str) -> Iterator[str]:
     caption = (
-        f"Shift in {UNITS[normalization]} from {content.base_model} to {content.tuned_model}. Positive: towards the originals' value of the factor. "
+        f"Shift in {UNITS[normalization]} from {content.base_model} to {content.tuned_model}. Positive: towards the originals\u2019 value of the factor. "
         f"{run_sentence(content)} {HEADLINE_RULE}"
     )
     yield from (r"\begin{table}", r"\centering\small", rf"\caption{{{escape_latex(caption)}}}", rf"\label{{tab:shifts-{normalization}}}")

@@ -9,6 +9,7 @@ __all__ = [
     "UNITS",
     "choose_decimals",
     "equate_p",
+    "estimate_parts",
     "format_count",
     "format_estimate",
     "format_interval",
@@ -17,6 +18,7 @@ __all__ = [
     "format_plain",
     "format_share",
     "format_signed",
+    "share_parts",
 ]
 
 ALPHA = 0.05
@@ -76,17 +78,27 @@ def format_interval(low: float, high: float, decimals: int) -> str:
     return f"[{format_plain(low, decimals)}, {format_plain(high, decimals)}]"
 
 
+def estimate_parts(estimate: float, low: float, high: float, decimals: int) -> tuple[str, str]:
+    """``+0.046`` and ``[0.034, 0.058]``, with equal decimals."""
+    decimals = _telling_decimals(low, high, decimals)
+    return format_signed(estimate, decimals), format_interval(low, high, decimals)
+
+
 def format_estimate(estimate: float, low: float, high: float, decimals: int, unit: str = "") -> str:
     """``+0.046 nats/token [0.034, 0.058]``."""
-    decimals = _telling_decimals(low, high, decimals)
-    middle = f" {unit}" if unit else ""
-    return f"{format_signed(estimate, decimals)}{middle} {format_interval(low, high, decimals)}"
+    number, interval = estimate_parts(estimate, low, high, decimals)
+    return f"{number} {unit} {interval}" if unit else f"{number} {interval}"
+
+
+def share_parts(share: float, low: float, high: float) -> tuple[str, str]:
+    """``16 %`` and ``[9, 24]``: a share and its interval, both in per cent."""
+    decimals = _telling_decimals(100 * low, 100 * high, 0)
+    return f"{format_plain(100 * share, decimals)} %", format_interval(100 * low, 100 * high, decimals)
 
 
 def format_share(share: float, low: float, high: float) -> str:
     """A share and its interval in per cent: ``16 % [9, 24]``."""
-    decimals = _telling_decimals(100 * low, 100 * high, 0)
-    return f"{format_plain(100 * share, decimals)} % {format_interval(100 * low, 100 * high, decimals)}"
+    return " ".join(share_parts(share, low, high))
 
 
 def format_p(p_value: float) -> str:

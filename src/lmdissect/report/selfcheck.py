@@ -75,7 +75,7 @@ def check_content(content: ReportContent) -> SelfCheck:
         ("Shift tables", [*_input_hashes(manifest.inputs), ("key", _short(manifest.key)), ("finished", manifest.finished_at)]),
     ]
     return SelfCheck(
-        checks=[Check(name.replace("_", " "), bool(check["passed"]), str(check["text"])) for name, check in details.get("checks", {}).items()],
+        checks=[Check(name, bool(check["passed"]), str(check["text"])) for name, check in details.get("checks", {}).items()],
         left_out=_list_left_out(content),
         facts=[(title, rows) for title, rows in facts if rows],
     )
@@ -108,7 +108,7 @@ def _describe_variants(content: ReportContent) -> list[tuple[str, str]]:
         facts = content.details["variants"][variant.name]
         parts = [factor_noun(variant.factor), format_count(variant.num_documents, "document")]
         if variant.kept_words is not None:
-            parts.append(f"keeps {format_plain(100 * variant.kept_words, 0)} % of the original's words")
+            parts.append(f"keeps {format_plain(100 * variant.kept_words, 0)} % of the original\u2019s words")
         if facts.get("num_truncated"):
             parts.append(f"{facts['num_truncated']:,} cut by the token limit")
         if variant.name != content.control:

@@ -8,7 +8,7 @@ from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import SELECTIONS, FactTokenShift, Gain, Loss, ReportContent, Variant
 from lmdissect.report.findings import factor_noun, select_headline
-from lmdissect.report.numbers import UNITS, format_estimate, format_interval, format_level, format_p, format_plain, format_signed
+from lmdissect.report.numbers import UNITS, estimate_parts, format_estimate, format_level, format_p, format_plain, format_signed, share_parts
 
 __all__ = ["Cell", "Head", "RowGroup", "Table", "fact_table", "interaction_table", "loss_table", "shift_table"]
 
@@ -26,10 +26,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One column heading; ``span`` columns wide."""
+    """One column heading, ``span`` columns wide; ``note`` says what the second line of its cells is."""
 
     text: str
     span: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,9 @@ class Table:
         return frozenset(starts)
 
 
+_ROW_HEADS = (Head("shift", note="interval"), Head("p", note="Holm p"), Head("share", note="interval"))
+
+
 def shift_table(content: ReportContent, normalization: str) -> Table:
     """Shifts for one normalization: against the original and, where there is a control, the control's own and net."""
     groups = []
@@ -63,14 +67,14 @@ def shift_table(content: ReportContent, normalization: str) -> Table:
         rows = [_shift_cells(content, variant, normalization) for variant in variants]
         title = "Control" if factor == CONTROL else factor_noun(factor).capitalize()
         groups.append(RowGroup(title, rows))
-    bands, heads = [Head(""), Head("Against the original", 3)], ["Variant", "shift", "p", "share"]
+    bands, heads = [Head(""), Head("Against the original", 3)], [Head("Variant"), *_ROW_HEADS]
     if content.control is not None:
         bands += [Head("The control\u2019s own", 1), Head("Net of the control", 3)]
-        heads += ["shift", "shift", "p", "share"]
+        heads += [_ROW_HEADS[0], *_ROW_HEADS]
     bands.append(Head("Originals", 2))
-    heads += ["n", "gain"]
+    heads += [Head("n"), Head("gain")]
     caption = f"Shifts in {UNITS[normalization]}, with {format_level(content.level)} intervals"
-    return Table(caption, bands, [Head(text) for text in heads], groups)
+    return Table(caption, bands, heads, groups)
 
 
 def _shift_cells(content: ReportContent, variant: Variant, normalization: str) -> list[Cell]:
@@ -91,15 +95,15 @@ def _row_cells(content: ReportContent, variant: Variant, row: FactorShift | None
     is_headline = headline is not None and headline.row is not None and headline.row.reference == row.reference and variant.name != content.control
     share = Cell(_NONE)
     if row.share is not None and row.share_ci_low is not None and row.share_ci_high is not None:
-        share = Cell(f"{format_plain(100 * row.share, 0)} %", format_interval(100 * row.share_ci_low, 100 * row.share_ci_high, 0))
-    return [_estimate_cell(content, row, is_headline=is_headline), Cell(format_p(row.p_value), f"Holm {format_p(row.p_holm)}"), share]
+        share = Cell(*share_parts(row.share, row.share_ci_low, row.share_ci_high))
+    return [_estimate_cell(content, row, is_headline=is_headline), Cell(format_p(row.p_value), format_p(row.p_holm)), share]
 
 
 def _estimate_cell(content: ReportContent, row: FactorShift | None, *, is_headline: bool = False) -> Cell:
     if row is None:
         return Cell(_NONE)
     decimals = content.decimals[row.normalization]
-    return Cell(format_signed(row.estimate, decimals), format_interval(row.ci_low, row.ci_high, decimals), is_headline)
+    return Cell(*estimate_parts(row.estimate, row.ci_low, row.ci_high, decimals), is_headline=is_headline)
 
 
 def _count_cell(own: FactorShift | None, net: FactorShift | None) -> Cell:
@@ -144,7 +148,7 @@ def _gain_interval(content: ReportContent, gain: Gain | None) -> Cell:
     if gain is None:
         return Cell(_NONE)
     decimals = content.decimals[gain.normalization]
-    return Cell(format_signed(gain.estimate, decimals), format_interval(gain.ci_low, gain.ci_high, decimals))
+    return Cell(*estimate_parts(gain.estimate, gain.ci_low, gain.ci_high, decimals))
 
 
 def fact_table(content: ReportContent) -> Table:
@@ -176,7 +180,7 @@ def _fact_cells(content: ReportContent, text: str, mean: FactTokenShift | None, 
         decimals = content.decimals[normalization]
         is_headline = row.selection == "changed" and row.statistic == ("mean" if content.tokenizers_equal else "sum")
         cells += [
-            Cell(format_signed(row.estimate, decimals), format_interval(row.ci_low, row.ci_high, decimals), is_headline),
+            Cell(*estimate_parts(row.estimate, row.ci_low, row.ci_high, decimals), is_headline=is_headline),
             Cell(format_p(row.p_value)),
         ]
     return cells

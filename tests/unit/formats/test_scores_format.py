@@ -16,7 +16,7 @@ NAN = float("nan")
 TEXTS = [
     ScoredText("d1", "original", "one two three", (NAN, -2.0, -3.0)),
     ScoredText("d1", "casual", "", ()),
-    ScoredText("d2", "original", "γ", (NAN,)),
+    ScoredText("d2", "original", "é", (NAN,)),
     ScoredText("d2", "casual", "four five six", (-1.0, -0.5)),
 ]
 

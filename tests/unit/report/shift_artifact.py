@@ -310,7 +310,7 @@ def _details() -> Details:
         "unavailable": [
             {"table": "cumulative", "variant": "rap", "reference": "original", "normalization": "document", "reason": "the interval covers 0"}
         ],
-        "checks": {"batch_invariance": {"passed": True, "text": "4 texts scored again alone: worst token 1.2e-05 nats"}},
+        "checks": {"batch invariance": {"passed": True, "text": "4 texts scored again alone: worst token 1.2e-05 nats"}},
         "notes": ["All variants were written by a language model."],
     }
 

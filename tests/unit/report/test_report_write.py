@@ -123,7 +123,7 @@ def test_one_table_for_each_unit(folder: Path) -> None:
 def test_a_failed_check_stands_at_the_top(tmp_path: Path) -> None:
     def change(tables: Tables, details: Details) -> None:
         only_shifts(tables, details)
-        details["checks"]["scored_under_equal_conditions"] = {"passed": False, "text": "base on cpu, tuned on cuda"}
+        details["checks"]["scored under equal conditions"] = {"passed": False, "text": "base on cpu, tuned on cuda"}
 
     html = write_report(build_shift_artifact(tmp_path, change)).read_text(encoding="utf-8")
     assert html.index("1 self-check of 2 failed. scored under equal conditions: base on cpu, tuned on cuda.") < html.index('class="verdict"')

@@ -113,7 +113,7 @@ def test_a_limit_is_recorded_never_silent(llama: LanguageModel) -> None:
 
 
 def test_bytes_are_those_of_the_scored_tokens(llama: LanguageModel, gpt2: LanguageModel) -> None:
-    text = "γ-rays and β"
+    text = "é-rays and β"
     [with_prefix] = score_texts(llama, [text])
     assert with_prefix.num_scored_bytes == len(text.encode()) == 14
     [without] = score_texts(gpt2, ["plain text"])

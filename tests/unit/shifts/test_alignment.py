@@ -30,7 +30,7 @@ def _pieces(original: str, variant: str) -> list[tuple[str, str]]:
         ("", "new words", [("", "new words")]),
         ("old words", "", [("old words", "")]),
         ("risk,", "risk", [("risk,", "risk")]),
-        ("γ-rays of 25 µg", "γ-rays of 30 µg", [("25", "30")]),
+        ("é-rays of 25 µg", "é-rays of 30 µg", [("25", "30")]),
         ("", "", []),
     ],
 )
