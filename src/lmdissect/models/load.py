@@ -117,7 +117,9 @@ def load_model(resolved: ResolvedModel, options: LoadOptions | None = None) -> L
     model: Any = load_weights(resolved, dtype if resolved.adapter_folder is None else torch.float32)
     if resolved.adapter_folder is not None:
         model = _merge_adapter(model, resolved)
-    model = model.to(device=device, dtype=dtype).eval()
+        for parameter in model.parameters():  # parameters alone: rotary frequencies and other buffers stay float32, as transformers keeps them
+            parameter.data = parameter.data.to(dtype)
+    model = model.to(device).eval()
     return LanguageModel(resolved, model, load_tokenizer(resolved), separate_head(model), position_limit(model))
 
 
