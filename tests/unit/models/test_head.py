@@ -122,6 +122,16 @@ def test_logits_take_any_rows_of_hidden_states(family: LanguageModel) -> None:
     assert (rows - whole_logits(family, input_ids).reshape(-1, TINY_VOCAB_SIZE)[5:9]).abs().max() < 1e-4
 
 
+def test_a_kept_buffer_changes_nothing(family: LanguageModel) -> None:
+    assert family.head is not None
+    with torch.inference_mode():
+        hidden = family.head.hidden(token_ids(1, 12))[0]
+        fresh = family.head.logits(hidden)
+        buffer = torch.full((12, TINY_VOCAB_SIZE), torch.nan)
+        for _ in range(2):
+            assert torch.equal(family.head.logits(hidden, buffer), fresh)
+
+
 def test_gemma2_caps_are_real(tmp_path: Path) -> None:
     """Both caps bite in the tiny model, so that agreement above means that they were applied."""
     model = load_model(resolve_model(str(save_tiny_gemma2(tmp_path, seed=0))), LoadOptions(device="cpu"))
