@@ -203,8 +203,8 @@ def write_up(rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float]
         "Reproduce with `make bench`. This page is written by `benchmarks/scoring.py`; do not edit it by hand.",
         "",
         f"Machine: {machine()}.",
-        f"Texts: {len(ours[0]['means'])} ({source}), SmolLM2-135M-Instruct (wheel), float32, up to {MAX_TOKENS} tokens; {len(rounds)} interleaved rounds, "
-        "each measurement in a fresh process; median (range).",
+        f"Texts: {len(ours[0]['means'])} ({source}), SmolLM2-135M-Instruct (wheel), float32, up to {MAX_TOKENS} tokens.",
+        f"{len(rounds)} interleaved rounds, each measurement in a fresh process; median (range).",
         "",
         "| tool | scored tokens | tokens/s | peak memory, GB | FLOP rate / matrix product |",
         "|---|---|---|---|---|",
@@ -214,7 +214,11 @@ def write_up(rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float]
         lines.append(
             f"| {tool} | {rows[0]['tokens']} | {spread([r['tokens_per_s'] for r in rows])} | {spread([r['peak_gigabytes'] for r in rows], 2)} | {fractions} % |"
         )
-    lines += ["", f"Float32 2048^3 matrix product in the same processes: {spread([r['matrix_gflops'] for rows in by_tool.values() for r in rows])} GFLOP/s.", ""]
+    lines += [
+        "",
+        f"Float32 2048^3 matrix product in the same processes: {spread([r['matrix_gflops'] for rows in by_tool.values() for r in rows])} GFLOP/s.",
+        "",
+    ]
     for tool, rows in by_tool.items():
         if tool == "ours":
             continue

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from lmdissect_cli import CliOutcome, run_main
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -41,6 +41,7 @@ __all__ = [
     "save_tiny",
     "save_tiny_cohere",
     "save_tiny_gemma2",
+    "save_tiny_gguf",
     "save_tiny_gpt2",
     "save_tiny_llama",
     "save_tiny_lora",
@@ -272,3 +273,74 @@ def save_tiny_lora(base: Path, folder: Path, *, seed: int, zero: bool = False, r
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.0 if zero else _NOISE))
     wrapped.save_pretrained(str(folder))
     return folder
+
+
+_GGUF_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def save_tiny_gguf(base: Path, path: Path) -> Path:
+    """The float32 weights, settings and tokenizer of a tiny Llama as one GGUF file.
+
+    Args:
+        base: Folder made by `save_tiny_llama`.
+        path: The file to write.
+
+    Returns:
+        ``path``.
+    """
+    from gguf import GGUFWriter
+    from safetensors.numpy import load_file
+
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    writer: Any = GGUFWriter(str(path), "llama")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_rope_dimension_count(config["head_dim"])
+    writer.add_vocab_size(config["vocab_size"])
+    _add_gguf_tokenizer(writer, json.loads((base / "tokenizer.json").read_text(encoding="utf-8")))
+    for name, weight in load_file(base / "model.safetensors").items():
+        heads = {"q_proj.weight": config["num_attention_heads"], "k_proj.weight": config["num_key_value_heads"]}.get(name.split(".", 4)[-1])
+        # GGUF keeps the two halves of a rotary pair side by side, transformers keeps all first halves before all second ones
+        stored = weight if heads is None else weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+        writer.add_tensor(_gguf_name(name), stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add_gguf_tokenizer(writer: Any, stored: dict[str, Any]) -> None:
+    vocabulary = stored["model"]["vocab"]
+    normal, control = 1, 3
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(sorted(vocabulary, key=vocabulary.__getitem__))
+    writer.add_token_types([control, control] + [normal] * (len(vocabulary) - 2))
+    writer.add_token_merges([" ".join(pair) for pair in stored["model"]["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+
+
+def _gguf_name(name: str) -> str:
+    outer = {"model.embed_tokens.weight": "token_embd.weight", "lm_head.weight": "output.weight", "model.norm.weight": "output_norm.weight"}
+    if name in outer:
+        return outer[name]
+    _, _, block, rest = name.split(".", 3)
+    return f"blk.{block}.{_GGUF_NAMES[rest.removesuffix('.weight')]}.weight"

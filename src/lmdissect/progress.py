@@ -62,6 +62,7 @@ class _LineTask:
         self._done_before = done
         self._done = done
         self._interval_s = interval_s
+        self._printed = done
         self._started_s = self._last_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -74,16 +75,17 @@ class _LineTask:
             self._print()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._total > self._done_before or error is not None:
+        if self._done != self._printed or error is not None:
             self._print()
 
     def _print(self) -> None:
         self._last_s = time.monotonic()
+        self._printed = self._done
         elapsed_s = max(self._last_s - self._started_s, 1e-9)
         rate = (self._done - self._done_before) / elapsed_s
         eta_s = (self._total - self._done) / rate if rate > 0 else float("inf")
         eta = f", ETA {format_duration(eta_s)}" if 0 < eta_s < float("inf") else ""
-        print(f"{self._name}: {self._done}/{self._total} {self._unit}, {rate:.0f} {self._unit}/s{eta}", file=self._stream, flush=True)
+        print(f"{self._name}: {self._done}/{self._total} {self._unit}, {format_rate(rate)} {self._unit}/s{eta}", file=self._stream, flush=True)
 
 
 class LineProgress:
@@ -108,7 +110,7 @@ class _TerminalTask:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # names hold what users call their files
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
             TextColumn("{task.fields[rate]}"),
@@ -130,7 +132,7 @@ class _TerminalTask:
         self._done += amount
         rate = (self._done - self._done_before) / max(time.monotonic() - self._started_s, 1e-9)
         eta = f"ETA {format_duration((self._total - self._done) / rate)}" if rate > 0 else ""
-        self._bar.update(self._task, advance=amount, rate=f"{rate:.0f} {self._unit}/s", eta=eta)
+        self._bar.update(self._task, advance=amount, rate=f"{format_rate(rate)} {self._unit}/s", eta=eta)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
@@ -155,6 +157,12 @@ def choose_progress(stream: TextIO | None = None) -> Progress:
     """A bar where ``stream`` (standard error by default) is a terminal, plain lines elsewhere."""
     target = stream if stream is not None else sys.stderr
     return TerminalProgress(target) if target.isatty() else LineProgress(target)
+
+
+def format_rate(rate: float) -> str:
+    """Whole numbers from 10 on, two digits below: slow work is not shown at 0 per second."""
+    whole_from = 10
+    return f"{rate:.0f}" if rate >= whole_from else f"{rate:.2g}"
 
 
 def format_duration(seconds: float) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from lmdissect_cli import CliOutcome
-from tiny_models import save_tiny_gpt2, save_tiny_llama, save_tiny_lora
 
 from lmdissect.formats.scores import read_scores
+from lmdissect_cli import CliOutcome
+from tiny_models import save_tiny_gpt2, save_tiny_llama, save_tiny_lora
 
 Run = Callable[..., CliOutcome]
 
@@ -48,11 +48,31 @@ def probes(tmp_path: Path) -> Path:
 
 def test_compare_writes_everything_and_reuses_it(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ("compare", "--base", str(models["base"]), "--tuned", str(models["tuned"]), "--probes", str(probes), "--out", str(out), "--draws", "500")
+    arguments = (
+        "compare",
+        "--base",
+        str(models["base"]),
+        "--tuned",
+        str(models["tuned"]),
+        "--probes",
+        str(probes),
+        "--out",
+        str(out),
+        "--draws",
+        "500",
+    )
     first = run_cli(*arguments)
     assert first.code == 0, first.err
     assert "report.html" in first.out
-    for name in ("report.html", "shifts.csv", "shifts.parquet", "manifest.json", "tables.tex", "scores/base/manifest.json", "scores/tuned/token_scores.parquet"):
+    for name in (
+        "report.html",
+        "shifts.csv",
+        "shifts.parquet",
+        "manifest.json",
+        "tables.tex",
+        "scores/base/manifest.json",
+        "scores/tuned/token_scores.parquet",
+    ):
         assert (out / name).is_file(), name
     assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     rows = pq.read_table(out / "shifts.parquet").to_pylist()
@@ -76,14 +96,28 @@ def test_identical_models_give_exactly_zero(run_cli: Run, models: dict[str, Path
     assert outcome.code == 0, outcome.err
     rows = pq.read_table(out / "shifts.parquet").to_pylist()
     assert rows
-    assert all(row["estimate"] == row["ci_low"] == row["ci_high"] == row["gain"] == 0.0 and row["p_value"] == 1.0 and row["share"] is None for row in rows)
+    assert all(
+        row["estimate"] == row["ci_low"] == row["ci_high"] == row["gain"] == 0.0 and row["p_value"] == 1.0 and row["share"] is None for row in rows
+    )
     unavailable = json.loads((out / "manifest.json").read_text())["details"]["unavailable"]
     assert any(row["table"] == "shifts.share" and "covers 0" in row["reason"] for row in unavailable)
 
 
 def test_other_settings_never_meet_old_scores(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ("compare", "--base", str(models["base"]), "--tuned", str(models["tuned"]), "--probes", str(probes), "--out", str(out), "--draws", "200")
+    arguments = (
+        "compare",
+        "--base",
+        str(models["base"]),
+        "--tuned",
+        str(models["tuned"]),
+        "--probes",
+        str(probes),
+        "--out",
+        str(out),
+        "--draws",
+        "200",
+    )
     assert run_cli(*arguments).code == 0
     refused = run_cli(*arguments, "--max-tokens", "8")
     assert refused.code == 2
@@ -106,11 +140,23 @@ def test_stage_by_stage_equals_compare(run_cli: Run, models: dict[str, Path], pr
     reference = f"{models['base']}+{models['adapter']}"
     for name, model in (("base", str(models["base"])), ("tuned", reference)):
         assert run_cli("score", "--model", model, "--probes", str(probes), "--out", str(tmp_path / name)).code == 0
-    shifted = run_cli("shift", "--base", str(tmp_path / "base"), "--tuned", str(tmp_path / "tuned"), "--out", str(tmp_path / "shift"), "--draws", "300")
+    shifted = run_cli(
+        "shift", "--base", str(tmp_path / "base"), "--tuned", str(tmp_path / "tuned"), "--out", str(tmp_path / "shift"), "--draws", "300"
+    )
     assert shifted.code == 0, shifted.err
     assert run_cli("report", str(tmp_path / "shift")).code == 0
     compared = run_cli(
-        "compare", "--base", str(models["base"]), "--tuned", str(models["adapter"]), "--probes", str(probes), "--out", str(tmp_path / "all"), "--draws", "300"
+        "compare",
+        "--base",
+        str(models["base"]),
+        "--tuned",
+        str(models["adapter"]),
+        "--probes",
+        str(probes),
+        "--out",
+        str(tmp_path / "all"),
+        "--draws",
+        "300",
     )
     assert compared.code == 0, compared.err
     one, other = (pq.read_table(tmp_path / name / "shifts.parquet").drop_columns(["tuned_model"]) for name in ("shift", "all"))
@@ -175,7 +221,9 @@ def test_no_document_with_both_texts_is_nothing_to_do(run_cli: Run, models: dict
     probes.write_text(
         '{"document_id": "1", "variant": "original", "text": "Iron is stored."}\n{"document_id": "2", "variant": "casual", "text": "Iron, yeah."}\n'
     )
-    outcome = run_cli("compare", "--base", str(models["base"]), "--tuned", str(models["tuned"]), "--probes", str(probes), "--out", str(tmp_path / "out"))
+    outcome = run_cli(
+        "compare", "--base", str(models["base"]), "--tuned", str(models["tuned"]), "--probes", str(probes), "--out", str(tmp_path / "out")
+    )
     assert outcome.code == 2
     assert "no document has both an original and a variant" in outcome.err
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmdissect.probes import find_overlap, kept_word_share, probe_fingerprint, read_probe_set, write_probe_set
+from lmdissect.alignment import kept_word_share
+from lmdissect.probes import find_overlap, probe_fingerprint, read_probe_set, write_probe_set
 from lmdissect.probes.lines import read_lines
 from lmdissect.records import Document, ProbeSet, ProbeText
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lmdissect.alignment import changed_spans, kept_word_share
 from lmdissect.records import FactorShift
-from lmdissect.shifts import ShiftConfig, changed_spans, estimate_shifts, holm, kept_word_share, pair_scores
+from lmdissect.shifts import ShiftConfig, estimate_shifts, holm, pair_scores
 from score_tables import ScoredText, save_scores
 
 CONFIG = ShiftConfig(num_draws=100)

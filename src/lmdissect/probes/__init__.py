@@ -1,6 +1,6 @@
 """Probe sets: originals and variants, read from any form they are found in, written in ours, checked, and looked for in a corpus."""
 
-from lmdissect.probes.checks import OverLongText, ProbeCheck, VariantCheck, check_probe_set, kept_word_share
+from lmdissect.probes.checks import OverLongText, ProbeCheck, VariantCheck, check_probe_set
 from lmdissect.probes.folder import count_reasons, import_report, write_probe_set
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.overlap import OverlapMatch, OverlapReport, find_overlap
@@ -17,7 +17,6 @@ __all__ = [
     "count_reasons",
     "find_overlap",
     "import_report",
-    "kept_word_share",
     "limit_documents",
     "probe_fingerprint",
     "read_probe_set",

@@ -1,15 +1,15 @@
 """What is in a probe set, and what looks wrong with it: missing and unpaired texts, copies, length, how much of the original a variant keeps."""
 
-import difflib
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from lmdissect.alignment import kept_word_share
 from lmdissect.factors import ORIGINAL, sort_variants
 from lmdissect.probes.overlap import normalize_text
 from lmdissect.records import ProbeSet
 
-__all__ = ["OverLongText", "ProbeCheck", "VariantCheck", "check_probe_set", "kept_word_share"]
+__all__ = ["OverLongText", "ProbeCheck", "VariantCheck", "check_probe_set"]
 
 _MAX_IDS = 20
 
@@ -94,16 +94,6 @@ def check_probe_set(probe_set: ProbeSet, *, tokenizer: Callable[[str], int] | No
         max_tokens=max_tokens if tokenizer is not None else None,
         over_long=_over_long(probe_set, tokenizer, max_tokens) if tokenizer is not None else (),
     )
-
-
-def kept_word_share(original: str, variant: str) -> float:
-    """Share of the words of ``original`` that ``variant`` keeps, in order; words are split at white space, and word order counts.
-
-    1 for a copy, near 0.4 for a free rewrite; 0 for an original without words.
-    """
-    words = original.split()
-    matcher = difflib.SequenceMatcher(None, words, variant.split(), autojunk=False)
-    return sum(block.size for block in matcher.get_matching_blocks()) / len(words) if words else 0.0
 
 
 def _check_variant(name: str, factor: str, originals: Mapping[str, str], texts: Mapping[str, str]) -> VariantCheck:

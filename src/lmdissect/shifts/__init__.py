@@ -1,10 +1,9 @@
 """Token scores of two models -> factor shifts with intervals and tests. Numpy only; torch is never loaded here.
 
 Read in this order: `pairs` (what is compared with what), `resampling` (intervals and tests), `estimate` (contrast, shift, gain, share), then the refinements
-`position`, `alignment` and `fact_tokens`, `interactions`; `measure` puts them into one artifact.
+`position`, `fact_tokens`, `interactions`; `measure` puts them into one artifact.
 """
 
-from lmdissect.shifts.alignment import changed_spans, kept_word_share
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.estimate import estimate_gains, estimate_shifts
 from lmdissect.shifts.measure import ShiftSummary, measure_shifts
@@ -16,12 +15,10 @@ __all__ = [
     "ShiftConfig",
     "ShiftSummary",
     "bootstrap_means",
-    "changed_spans",
     "confidence_interval",
     "estimate_gains",
     "estimate_shifts",
     "holm",
-    "kept_word_share",
     "measure_shifts",
     "pair_scores",
     "sign_flip_p_values",

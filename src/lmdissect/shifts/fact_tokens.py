@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lmdissect.alignment import ChangedSpan, changed_spans, overlapping_tokens
 from lmdissect.factors import ORIGINAL
 from lmdissect.formats.scores import ScoreTable
 from lmdissect.records import UnavailableRow
-from lmdissect.shifts.alignment import ChangedSpan, changed_spans, overlapping_tokens
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.estimate import estimate_mean, seeded_rng
 from lmdissect.shifts.pairs import PairedScores

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lmdissect.alignment import kept_word_share
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.formats.scores import ScoreTable, read_scores
 from lmdissect.formats.shift_tables import STAGE, write_shift_table
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import FactorShift, UnavailableRow
-from lmdissect.shifts.alignment import kept_word_share
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.estimate import estimate_gains, estimate_shifts, seeded_rng
 from lmdissect.shifts.fact_tokens import fact_token_rows

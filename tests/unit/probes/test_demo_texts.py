@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
+from lmdissect.alignment import kept_word_share
 from lmdissect.demo_texts import DEMO_TEXTS, demo_text_path
 from lmdissect.errors import UserInputError
-from lmdissect.probes import check_probe_set, find_overlap, kept_word_share, read_probe_set
+from lmdissect.probes import check_probe_set, find_overlap, read_probe_set
 from lmdissect.records import Document, ProbeSet
 
 COUNTS = {

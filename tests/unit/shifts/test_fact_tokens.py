@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lmdissect.alignment import ChangedSpan
 from lmdissect.shifts import ShiftConfig, pair_scores
-from lmdissect.shifts.alignment import ChangedSpan
 from lmdissect.shifts.fact_tokens import fact_token_rows, holds_key_term, holds_named_term, holds_number
 from score_tables import ScoredText, save_scores
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmdissect.shifts.alignment import changed_spans, kept_word_share, overlapping_tokens
+from lmdissect.alignment import changed_spans, kept_word_share, overlapping_tokens
 
 
 def _pieces(original: str, variant: str) -> list[tuple[str, str]]:
