@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 
 from lmdissect.errors import NothingToDoError, UnreadableInputError
 from lmdissect.records import Document, RejectedRecord
-from lmdissect.store import fingerprint, hash_text
 
-__all__ = ["hash_corpus", "read_corpus"]
+__all__ = ["read_corpus"]
 
 _ID_FIELDS = ("document_id", "id", "pmid")
 _BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -59,11 +58,6 @@ def read_corpus(paths: Sequence[Path]) -> tuple[list[Document], list[RejectedRec
         )
         raise NothingToDoError(message)
     return documents, rejected
-
-
-def hash_corpus(documents: Iterable[Document]) -> str:
-    """Fingerprint of documents and their order: training depends on both."""
-    return fingerprint([hash_text(f"{document.document_id}\0{document.text}") for document in documents])
 
 
 def _records(path: Path) -> Iterator[tuple[str, object]]:

@@ -22,7 +22,7 @@ from lmdissect.finetune.loss import sum_nll_nats
 from lmdissect.finetune.trainer import TrainingRun, run_training
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
-from lmdissect.models.head import Head, position_limit, separate_head
+from lmdissect.models.head import position_limit, separate_head
 from lmdissect.models.load import quiet_transformers
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import Document
@@ -133,39 +133,30 @@ def _train(
         message = f"none of the {len(documents)} documents has a token to learn (skip_first_tokens {config.skip_first_tokens})"
         raise NothingToDoError(message)
     held_out_corpus = tokenize_corpus(held_out, tokenizer, config) if held_out else None
-    device = _one_device(config)
-    model = load_model(base, LoadOptions("float32", "cpu")).model.requires_grad_(requires_grad=True)  # a merged adapter leaves it frozen
-    _check_lengths(model, corpus, held_out_corpus)
-    head = separate_head(model)
-    trained = _with_adapter(model, config.lora, config.seed) if config.lora else model
-    trained.to(device)  # type: ignore[arg-type]
-    if config.gradient_checkpointing:
-        _recompute_activations(model)
-    before = _held_out_loss(model, head, held_out_corpus, config, device)
-    start = _snapshot(trained)
-    order = order_documents(corpus, config)
-    run = TrainingRun(trained, model, head, corpus, order, config, device, artifact.folder / _CHECKPOINTS)
+    run = _prepare(base, corpus, held_out_corpus, config, artifact.folder / _CHECKPOINTS)
+    before = _held_out_loss(run, held_out_corpus)
+    start = _snapshot(run.trained)
     with output_guard(artifact.folder), quiet_transformers(), _random_state_kept():
         history = run_training(run, progress, stop)
     if stop:
         message = f"stopped after step {history[-1]['step'] if history else 0}; run the same command again to go on from there"
         raise InterruptedRunError(message)
-    _check_finite(trained, config)
-    moved = _moved_fraction(trained, start)
+    _check_finite(run.trained, config)
+    moved = _moved_fraction(run.trained, start)
     if moved < _MIN_MOVED_FRACTION:
         message = f"training moved only {moved:.2%} of the trained weights (learning rate {config.peak_learning_rate:g}): raise the learning rate"
         raise RunFailedError(message)
-    after = _held_out_loss(model, head, held_out_corpus, config, device)
-    _save(artifact, trained, tokenizer, base.reference)
+    after = _held_out_loss(run, held_out_corpus)
+    _save(artifact, run.trained, tokenizer, base.reference)
     details = {
         "num_steps": len(history),
-        "num_target_tokens": sum(len(corpus.sequences[index]) - corpus.num_ignored for index in order),
+        "num_target_tokens": sum(len(corpus.sequences[index]) - corpus.num_ignored for index in run.order),
         "learning_rate": config.peak_learning_rate,
         "moved_fraction": moved,
         "held_out_loss_before_nats": before,
         "held_out_loss_after_nats": after,
-        "device": str(device),
-        "loss_path": "backbone and chunked head" if head else "model.forward",
+        "device": str(run.device),
+        "loss_path": "backbone and chunked head" if run.head else "model.forward",
     }
     counts = {
         "documents": len(corpus.sequences),
@@ -177,6 +168,21 @@ def _train(
     artifact.finish(counts=counts, details=details)
     shutil.rmtree(artifact.folder / _CHECKPOINTS, ignore_errors=True)
     return _summary(artifact.folder, details, reused=False)
+
+
+def _prepare(
+    base: ResolvedModel, corpus: TokenizedCorpus, held_out: TokenizedCorpus | None, config: FinetuneConfig, checkpoints: Path
+) -> TrainingRun:
+    """Load the base in float32, take its head apart, put adapters on it, draw the order of documents."""
+    device = _one_device(config)
+    model = load_model(base, LoadOptions("float32", "cpu")).model.requires_grad_(requires_grad=True)  # a merged adapter leaves it frozen
+    _check_lengths(model, corpus, held_out)
+    head = separate_head(model)
+    trained = _with_adapter(model, config.lora, config.seed) if config.lora else model
+    trained.to(device)  # type: ignore[arg-type]
+    if config.gradient_checkpointing:
+        _recompute_activations(model)
+    return TrainingRun(trained, model, head, corpus, order_documents(corpus, config), config, device, checkpoints)
 
 
 def _summary(folder: Path, details: dict[str, Any], *, reused: bool) -> FinetuneSummary:
@@ -257,21 +263,19 @@ def _random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _held_out_loss(
-    model: "PreTrainedModel", head: Head | None, corpus: TokenizedCorpus | None, config: FinetuneConfig, device: torch.device
-) -> float | None:
+def _held_out_loss(run: TrainingRun, corpus: TokenizedCorpus | None) -> float | None:
     """Pooled loss: sum of nats over all target tokens / their number."""
     if corpus is None or not corpus.sequences:
         return None
     ordered = sorted(corpus.sequences, key=len)
     total_nats = 0.0
-    training = model.training
-    model.eval()
+    training = run.model.training
+    run.model.eval()
     with torch.no_grad():
-        for start in range(0, len(ordered), config.micro_batch_size):
-            batch = collate(ordered[start : start + config.micro_batch_size], corpus.num_ignored)
-            total_nats += float(sum_nll_nats(model, head, batch["input_ids"].to(device), batch["labels"].to(device)))
-    model.train(training)
+        for start in range(0, len(ordered), run.config.micro_batch_size):
+            batch = collate(ordered[start : start + run.config.micro_batch_size], corpus.num_ignored)
+            total_nats += float(sum_nll_nats(run.model, run.head, batch["input_ids"].to(run.device), batch["labels"].to(run.device)))
+    run.model.train(training)
     loss_nats = total_nats / corpus.num_target_tokens
     if not math.isfinite(loss_nats):
         message = f"the held-out loss is {loss_nats}: the model has broken weights"

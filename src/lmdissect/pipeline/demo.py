@@ -4,11 +4,11 @@ Settings were fixed before looking at any outcome and are shown with it. They ar
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmdissect.corpus import read_corpus
-from lmdissect.demo_texts import demo_text_path
+from lmdissect.demo_texts import DEMO_GENERATOR, demo_text_path
 from lmdissect.finetune import FinetuneConfig, LoraSettings, finetune
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import resolve_model
@@ -59,6 +59,6 @@ def run_demo(folder: Path, *, progress: Progress | None = None, stop: StopReques
 
 
 def _request(probes: str, tuned: str, corpus: Sequence[Path]) -> CompareRequest:
-    return CompareRequest(
-        base=DEMO_MODEL, tuned=tuned, probe_set=read_probe_set(str(demo_text_path(probes))), scoring=_SCORING, corpus=corpus, notes=_NOTES
-    )
+    read = read_probe_set(str(demo_text_path(probes)))
+    probe_set = replace(read, source=f"demo texts, {probes}", generators=dict.fromkeys(read.factors, DEMO_GENERATOR))
+    return CompareRequest(base=DEMO_MODEL, tuned=tuned, probe_set=probe_set, scoring=_SCORING, corpus=corpus, notes=_NOTES)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmdissect.corpus import hash_corpus, read_corpus
+from lmdissect.corpus import read_corpus
 from lmdissect.errors import NothingToDoError, UnreadableInputError
 from lmdissect.records import Document
 
@@ -172,10 +172,3 @@ def test_parquet_without_text_column_has_nothing_usable(tmp_path: Path) -> None:
     pq.write_table(pa.table({"abstract": ["x", "y"]}), tmp_path / "c.parquet")
     with pytest.raises(NothingToDoError, match="2 set aside; first: no 'text' field"):
         read_corpus([tmp_path / "c.parquet"])
-
-
-def test_corpus_hash_depends_on_ids_texts_and_order() -> None:
-    same = [Document("a", "one"), Document("b", " two\r\nlines ünï 🙂 ")]
-    others = [DOCUMENTS[::-1], DOCUMENTS[:1], [Document("c", "one"), DOCUMENTS[1]], [Document("a", "One"), DOCUMENTS[1]], []]
-    assert hash_corpus(same) == hash_corpus(DOCUMENTS)
-    assert len({hash_corpus(documents) for documents in [DOCUMENTS, *others]}) == 1 + len(others)
