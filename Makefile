@@ -37,7 +37,7 @@ bench: $(BIN)/uv ## speed and memory against peers; writes docs/benchmarks.md
 	$(BIN)/python benchmarks/scoring.py
 
 soak: setup ## the storms in full: many kills, many draws
-	LMDISSECT_SOAK=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	LMDISSECT_KILLED_RUNS=200 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 wheel: $(BIN)/uv ## build the wheel and run it from a clean environment
 	rm -rf dist && $(BIN)/uv build --quiet --wheel
