@@ -1,6 +1,7 @@
 """Ctrl-C that loses nothing: the first one lets the piece of work in hand finish, the second one stops at once."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ def listen_for_interrupt() -> Iterator[StopRequest]:
     def ask(number: int, frame: FrameType | None) -> None:
         if request.asked and callable(previous):
             previous(number, frame)
+        if not request.asked:
+            print("stopping after the piece of work in hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         request.asked = True
 
     signal.signal(signal.SIGINT, ask)

@@ -58,7 +58,7 @@ def main() -> None:
     try:
         app()
     except LmdissectError as error:
-        print(f"lmdissect: {error}", file=sys.stderr)
+        print(f"lmdissect: {probes.printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -101,6 +101,9 @@ def read_probes(source: str, *, control: str | None, factors: Sequence[str] | No
     from lmdissect.probes import limit_documents, read_probe_set
 
     probe_set = read_probe_set(source, factors=parse_factors(factors or []), control=control)
+    if unknown := sorted({pair.partition("=")[0] for pair in factors or []} - set(probe_set.factors)):
+        message = f"--factor {unknown[0]}: {source} has no variant '{unknown[0]}' (it has {', '.join(probe_set.factors)})"
+        raise UserInputError(message)
     report_rejected(probe_set.rejected, strict=strict)
     return limit_documents(probe_set, limit, seed)
 
@@ -111,10 +114,12 @@ def report_rejected(rejected: Sequence["RejectedRecord"], *, strict: bool) -> No
     Raises:
         UserInputError: There are some and ``strict`` is on.
     """
+    from lmdissect.cli.probes import printable
+
     if not rejected:
         return
     for record in rejected[:_SHOWN_REJECTIONS]:
-        print(f"set aside: {record.source}: {record.record}: {record.reason}", file=sys.stderr)
+        print(printable(f"set aside: {record.source}: {record.record}: {record.reason}"), file=sys.stderr)
     if len(rejected) > _SHOWN_REJECTIONS:
         print(f"set aside: {len(rejected)} records in all", file=sys.stderr)
     if strict:

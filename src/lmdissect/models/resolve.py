@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lmdissect.errors import MissingDependencyError, ModelReferenceError, UnsafeModelError
+from lmdissect.errors import LmdissectError, MissingDependencyError, ModelReferenceError, UnsafeModelError
 from lmdissect.models.reference import ModelReference, parse_reference
 from lmdissect.store import fingerprint, hash_file, output_folder, output_guard, replace_folder, write_json
 
@@ -163,7 +163,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
-    except MemoryError:
+    except (MemoryError, LmdissectError):  # ours is Ctrl-C
         raise
     except Exception as error:  # the reader trusts every length in the file, so a damaged one raises anything
         message = f"{path} cannot be loaded as GGUF ({_one_line(error)}): check the download, or use a safetensors folder"

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lmdissect.corpus import read_corpus
+from lmdissect.errors import InterruptedRunError
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import ResolvedModel, TrustOptions, fingerprint_model, resolve_model
-from lmdissect.probes import find_overlap, probe_fingerprint
+from lmdissect.models import ResolvedModel, TrustOptions, resolve_model
+from lmdissect.probes import find_overlap
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import ProbeSet
 from lmdissect.report import write_report
-from lmdissect.scoring import ScoringConfig, score_probe_set
+from lmdissect.scoring import ScoringConfig, score_probe_set, scores_key
 from lmdissect.shifts import ShiftConfig, measure_shifts
-from lmdissect.store import fingerprint
 
 __all__ = ["CompareRequest", "CompareSummary", "check_overlap", "compare"]
 
@@ -81,21 +81,18 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
     base_scores, tuned_scores = _scores_folder(request, base, folder / "scores" / "base"), _scores_folder(request, tuned, folder / "scores" / "tuned")
     for resolved, target in ((base, base_scores), (tuned, tuned_scores)):
         score_probe_set(resolved, request.probe_set, request.scoring, target, progress=shown, stop=stop)
+        if stop:
+            message = "stopped between two stages; run the same command again to go on from there"
+            raise InterruptedRunError(message)
     summary = measure_shifts(base_scores, tuned_scores, request.shift, folder, notes=request.notes, extra_checks=checks, progress=shown)
     return CompareSummary(folder, write_report(folder, progress=shown), summary.reused)
 
 
 def _scores_folder(request: CompareRequest, resolved: ResolvedModel, own: Path) -> Path:
-    """Where one model's scores go. In a shared folder the name is a hash of model, texts and settings; the artifact's own key still guards it."""
+    """Where one model's scores go. In a shared folder its name is the artifact's own key."""
     if request.shared_scores is None:
         return own
-    content = {
-        "model": fingerprint_model(resolved).to_json(),
-        "probes": probe_fingerprint(request.probe_set),
-        "generators": dict(request.probe_set.generators),
-        "scoring": request.scoring.model_dump(mode="json"),
-    }
-    return request.shared_scores / fingerprint(content)[:16]
+    return request.shared_scores / scores_key(resolved, request.probe_set, request.scoring)[:16]
 
 
 def check_overlap(probe_set: ProbeSet, corpus: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:
@@ -104,9 +101,12 @@ def check_overlap(probe_set: ProbeSet, corpus: Sequence[Path]) -> Mapping[str, M
     Raises:
         UnreadableInputError: A corpus file cannot be read.
     """
-    documents, _ = read_corpus(corpus)
+    documents, rejected = read_corpus(corpus)
     overlap = find_overlap(probe_set, documents)
     found = sorted({match.document_id for match in overlap.matches})
     named = f": {', '.join(found[:_NAMED_OVERLAPS])}{' …' if len(found) > _NAMED_OVERLAPS else ''}" if found else ""
-    text = f"{len(found)} probe documents found among {overlap.num_corpus_documents} training documents (by id, text or near-duplicate){named}"
-    return {"no probe document in the training corpus": {"passed": not found, "text": text}}
+    unread = f"; {len(rejected)} corpus records could not be read (first: {rejected[0].record}: {rejected[0].reason})" if rejected else ""
+    text = (
+        f"{len(found)} probe documents found among {overlap.num_corpus_documents} training documents (by id, text or near-duplicate){named}{unread}"
+    )
+    return {"no probe document in the training corpus": {"passed": not found and not rejected, "text": text}}

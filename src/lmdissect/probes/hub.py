@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lmdissect.errors import UnreadableInputError
+from lmdissect.errors import LmdissectError, UnreadableInputError
 from lmdissect.probes.collection import Collection
 from lmdissect.probes.layouts import add_split_row
 from lmdissect.probes.rows import ROW_SUFFIXES, Row, read_rows, row_suffix
@@ -109,6 +109,8 @@ def _load_splits(source: str) -> dict[str, Iterator[Row]]:
     name, _, revision = source.partition("@")
     try:
         loaded = datasets.load_from_disk(source) if Path(source).is_dir() else datasets.load_dataset(name, revision=revision or None)
+    except LmdissectError:  # Ctrl-C
+        raise
     except Exception as error:  # the hub's client raises errors of many libraries, all of which mean the same here
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         what = "cannot be read as a saved dataset" if Path(source).is_dir() else "no such file or folder, and not to be had as a Hugging Face dataset"

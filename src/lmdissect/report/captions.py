@@ -107,7 +107,11 @@ def cumulative_caption(content: ReportContent) -> str:
     """How much of each shift was made early, and which variants have no curve."""
     early = [(variant, row) for variant, curve in cumulative_curves(content) if (row := _early_point(curve)) is not None]
     parts = [f"{variant.name} {format_share(row.share, row.ci_low, row.ci_high)}" for variant, row in early]
-    sentences = [f"Share of the whole shift per document that is made in the first {EARLY_TOKENS} tokens: {'; '.join(parts)}."] if parts else []
+    max_tokens = content.details.get("max_tokens")
+    limit = "" if max_tokens is None else f" within the first {max_tokens} tokens, where scoring stopped,"
+    sentences = (
+        [f"Share of the summed shift per document{limit} that is made in the first {EARLY_TOKENS} tokens: {'; '.join(parts)}."] if parts else []
+    )
     missing = join_words([str(entry["variant"]) for entry in content.unavailable("cumulative")])
     if missing:
         sentences.append(f"No curve for {missing}: a whole shift that cannot be told from 0 has no parts (reasons in the self-check).")

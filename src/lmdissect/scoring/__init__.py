@@ -1,6 +1,6 @@
 """Texts + model -> token scores: float32 log-probabilities, each token scored once. The only place with the log p formula is `logprobs`."""
 
 from lmdissect.scoring.config import ScoringConfig
-from lmdissect.scoring.score import ScoringSummary, score_probe_set, score_texts
+from lmdissect.scoring.score import ScoringSummary, score_probe_set, score_texts, scores_key
 
-__all__ = ["ScoringConfig", "ScoringSummary", "score_probe_set", "score_texts"]
+__all__ = ["ScoringConfig", "ScoringSummary", "score_probe_set", "score_texts", "scores_key"]

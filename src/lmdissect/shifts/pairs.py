@@ -88,6 +88,11 @@ def pair_scores(base: ScoreTable, tuned: ScoreTable) -> PairedScores:
         raise NothingToDoError(message)
     tokenizers_equal = base.tokenizer == tuned.tokenizer
     normalizations = NORMALIZATIONS if tokenizers_equal else ("byte",)
+    truncated = _truncated(base, tuned, variants, index)
+    base_values, tuned_values = ({name: _values(table, variants, index, name) for name in normalizations} for table in (base, tuned))
+    dropped = _dropped(base, tuned, shared, index, variants)
+    if not tokenizers_equal:  # the same number of other tokens covers another stretch of the text
+        dropped += _leave_out_cut_texts(base_values["byte"], truncated, documents)
     return PairedScores(
         base=base,
         tuned=tuned,
@@ -95,12 +100,22 @@ def pair_scores(base: ScoreTable, tuned: ScoreTable) -> PairedScores:
         factors=factors,
         control=control_variant(factors),
         normalizations=normalizations,
-        base_values={name: _values(base, variants, index, name) for name in normalizations},
-        tuned_values={name: _values(tuned, variants, index, name) for name in normalizations},
-        truncated=_truncated(base, tuned, variants, index),
-        dropped=_dropped(base, tuned, shared, index, variants),
+        base_values=base_values,
+        tuned_values=tuned_values,
+        truncated=truncated,
+        dropped=dropped,
         tokenizers_equal=tokenizers_equal,
     )
+
+
+def _leave_out_cut_texts(values: Mapping[str, Floats], truncated: Mapping[str, np.ndarray], documents: Sequence[str]) -> list[DroppedText]:
+    """Blank the values of texts that a token limit cut, and name them."""
+    dropped: list[DroppedText] = []
+    for variant, cut in truncated.items():
+        values[variant][cut] = np.nan
+        reason = "cut by the token limit, at another place for each tokenizer"
+        dropped += [DroppedText(variant, documents[number], reason) for number in np.flatnonzero(cut)]
+    return dropped
 
 
 def _check_settings(base: ScoreTable, tuned: ScoreTable) -> None:

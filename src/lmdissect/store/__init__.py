@@ -1,6 +1,6 @@
 """Artifacts on disk: canonical fingerprints, atomic writes, manifests written last, verified reads. Knows no stage."""
 
-from lmdissect.store.artifact import ArtifactFolder, FileRecord, Manifest, open_artifact, read_artifact, read_manifest, versions
+from lmdissect.store.artifact import ArtifactFolder, FileRecord, Manifest, artifact_key, open_artifact, read_artifact, read_manifest, versions
 from lmdissect.store.files import (
     output_folder,
     output_guard,
@@ -18,6 +18,7 @@ __all__ = [
     "ArtifactFolder",
     "FileRecord",
     "Manifest",
+    "artifact_key",
     "fingerprint",
     "hash_file",
     "hash_text",

@@ -35,7 +35,17 @@ from lmdissect.errors import DamagedArtifactError, OutputLockedError, StaleArtif
 from lmdissect.store.files import output_folder, output_guard, read_json, write_bytes, write_json, write_table
 from lmdissect.store.fingerprint import canonical_json, fingerprint, hash_file
 
-__all__ = ["SCHEMA_VERSION", "ArtifactFolder", "FileRecord", "Manifest", "open_artifact", "read_artifact", "read_manifest", "versions"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ArtifactFolder",
+    "FileRecord",
+    "Manifest",
+    "artifact_key",
+    "open_artifact",
+    "read_artifact",
+    "read_manifest",
+    "versions",
+]
 
 SCHEMA_VERSION = 1
 """Raised when a stored format or a formula changes, so that older artifacts are not served as new ones."""
@@ -107,6 +117,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def artifact_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+    """Key of an artifact: SHA-256 (hex) of stage, format version, all settings and the hashes of all inputs."""
+    return fingerprint({"schema_version": SCHEMA_VERSION, "stage": stage, "config": dict(config), "inputs": dict(inputs)})
+
+
 class ArtifactFolder:
     """An artifact while one process, holding the lock, makes or reuses it. Made by `open_artifact`."""
 
@@ -115,7 +130,7 @@ class ArtifactFolder:
         self.stage = stage
         self.config: dict[str, Any] = json.loads(canonical_json(config))  # as it will be read back: a tuple is a list
         self.inputs: dict[str, Any] = json.loads(canonical_json(inputs))
-        self.key = fingerprint({"schema_version": SCHEMA_VERSION, "stage": stage, "config": self.config, "inputs": self.inputs})
+        self.key = artifact_key(stage, self.config, self.inputs)
         self.finished: Manifest | None = None
         self.damage: list[str] = []
         self._started_at = _now()
