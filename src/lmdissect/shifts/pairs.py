@@ -114,7 +114,7 @@ def _leave_out_cut_texts(values: Mapping[str, Floats], truncated: Mapping[str, n
     for variant, cut in truncated.items():
         values[variant][cut] = np.nan
         reason = "cut by the token limit, at another place for each tokenizer"
-        dropped += [DroppedText(variant, documents[number], reason) for number in np.flatnonzero(cut)]
+        dropped += [DroppedText(variant, documents[number], reason) for number in np.flatnonzero(cut).tolist()]
     return dropped
 
 
