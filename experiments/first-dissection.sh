@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The first dissection: SmolLM2-135M finetuned on 1,000 real abstracts, fully and with LoRA, and what moved.
 # Needs the research data collection beside the checkout (../shared/data). About two hours on 2 cores. Every command reuses what is finished: run the script
-# again after a break and it goes on. Outcome: runs/first-dissection/{full,lora8}-{published,pubmed,c4}/report.html; docs/studies/first-dissection.md is written from it.
+# again after a break and it goes on. Outcome: runs/first-dissection/{full,lora8}-{published,pubmed,c4}/report.html. Not yet run as a whole.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=../shared/data
