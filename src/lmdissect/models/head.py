@@ -43,17 +43,21 @@ class Head:
         hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False).last_hidden_state
         return hidden_BTD
 
-    def logits(self, hidden_ND: torch.Tensor, out_NV: torch.Tensor | None = None) -> torch.Tensor:
-        """Float32 logits, shape (N, V): the matrix product in the weights' dtype, everything after it in float32.
+    def logits(self, hidden_ND: torch.Tensor, first: int = 0, stop: int | None = None, *, buffer: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 logits of a range of the vocabulary, shape (N, stop - first): the product in the weights' dtype, everything after it in float32.
 
         Args:
             hidden_ND: Hidden states.
-            out_NV: Buffer of the weights' dtype for the product, where one is kept: fresh memory for every chunk costs page faults.
+            first: First token id.
+            stop: One past the last; default: the vocabulary's end.
+            buffer: Flat memory of the weights' dtype that the product may use, at least N x (stop - first) long; the logits may be a view of it.
         """
-        if out_NV is not None and self.bias_V is None:
-            logits_NV = torch.mm(hidden_ND, self.weight_VD.T, out=out_NV).float()
+        weight_VD = self.weight_VD[first:stop]
+        if buffer is not None and self.bias_V is None:
+            out_NV = buffer[: len(hidden_ND) * len(weight_VD)].view(len(hidden_ND), len(weight_VD))
+            logits_NV = torch.mm(hidden_ND, weight_VD.T, out=out_NV).float()
         else:
-            logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V).float()
+            logits_NV = torch.nn.functional.linear(hidden_ND, weight_VD, None if self.bias_V is None else self.bias_V[first:stop]).float()
         if self.scale != 1.0:
             logits_NV = logits_NV * self.scale
         if self.softcap is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lmdissect.errors import UnreadableInputError
 from lmdissect.models import TextTokenizer, TokenizedText
 from lmdissect.records import ProbeText
-from lmdissect.scoring.config import ScoringConfig
+from lmdissect.scoring.config import SizedScoringConfig
 from lmdissect.scoring.windows import Window, cut_windows
 
 __all__ = ["EncodedText", "ScoringPlan", "batch_windows", "make_plan"]
@@ -57,7 +57,7 @@ class ScoringPlan:
     first_asked: tuple[int, ...]
 
 
-def make_plan(texts: Sequence[ProbeText], tokenizer: TextTokenizer, max_input: int | None, config: ScoringConfig) -> ScoringPlan:
+def make_plan(texts: Sequence[ProbeText], tokenizer: TextTokenizer, max_input: int | None, config: SizedScoringConfig) -> ScoringPlan:
     """Tokenize, cut and group ``texts``.
 
     Raises:
@@ -88,7 +88,7 @@ def _encode(text: str, tokenizer: TextTokenizer, max_input: int | None, max_toke
     return EncodedText(text, kept, len(whole.token_id), tuple(cut_windows(kept.token_id, tokenizer.prefix_ids, max_input)))
 
 
-def _chunks(encoded: Sequence[EncodedText], config: ScoringConfig) -> tuple[tuple[int, ...], ...]:
+def _chunks(encoded: Sequence[EncodedText], config: SizedScoringConfig) -> tuple[tuple[int, ...], ...]:
     order = sorted((index for index, text in enumerate(encoded) if text.windows), key=lambda index: (-encoded[index].num_inputs, index))
     chunks: list[list[int]] = []
     filled = _BATCHES_PER_CHUNK * config.batch_tokens

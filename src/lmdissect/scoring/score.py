@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from lmdissect.errors import InterruptedRunError, NonFiniteScoreError
 from lmdissect.formats.scores import STAGE, write_scores
@@ -15,7 +16,7 @@ from lmdissect.interrupts import StopRequest
 from lmdissect.models import LanguageModel, LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import ProbeSet, ProbeText, TextScores
-from lmdissect.scoring.config import ScoringConfig
+from lmdissect.scoring.config import ScoringConfig, SizedScoringConfig
 from lmdissect.scoring.logprobs import score_windows
 from lmdissect.scoring.plan import EncodedText, ScoringPlan, batch_windows, make_plan
 from lmdissect.store import ArtifactFolder, artifact_key, fingerprint, hash_text, open_artifact, read_table
@@ -58,7 +59,7 @@ def score_texts(model: LanguageModel, texts: Sequence[str], config: ScoringConfi
     Raises:
         NonFiniteScoreError: A log-probability is NaN or infinite.
     """
-    chosen = config or ScoringConfig()
+    chosen = (config or ScoringConfig()).sized_for(model.device.type)
     probes = [ProbeText(str(number), "text", text) for number, text in enumerate(texts)]
     tokenizer = TextTokenizer(model.tokenizer, chosen.bos)
     plan = make_plan(probes, tokenizer, _max_input(model, chosen), chosen)
@@ -98,29 +99,32 @@ def score_probe_set(
     """
     shown = progress or SilentProgress()
     options = LoadOptions(config.dtype, config.device)
-    settings, inputs = _settings(config, options), _inputs(resolved, probe_set, config)
+    sized = config.sized_for(options.torch_device().type)
+    settings, inputs = _settings(sized, options), _inputs(resolved, probe_set, sized)
     with open_artifact(folder, stage=STAGE, config=settings, inputs=inputs) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: scored before with the same model, texts and settings; reused")
             return _summary(folder, artifact.finished.counts, reused=True)
-        for name in artifact.damage:
-            shown.say(f"{folder}: {name} was damaged and is made again")
-        return _score(artifact, load_model(resolved, options), probe_set, config, shown, StopRequest() if stop is None else stop)
+        for line in artifact.describe_damage():
+            shown.say(line)
+        return _score(artifact, load_model(resolved, options), probe_set, sized, shown, StopRequest() if stop is None else stop)
 
 
 def scores_key(resolved: ResolvedModel, probe_set: ProbeSet, config: ScoringConfig) -> str:
     """Key that the scores artifact of this model, probe set and settings has on this machine (hex)."""
-    return artifact_key(STAGE, _settings(config, LoadOptions(config.dtype, config.device)), _inputs(resolved, probe_set, config))
+    options = LoadOptions(config.dtype, config.device)
+    sized = config.sized_for(options.torch_device().type)
+    return artifact_key(STAGE, _settings(sized, options), _inputs(resolved, probe_set, sized))
 
 
-def _settings(config: ScoringConfig, options: LoadOptions) -> dict[str, Any]:
+def _settings(config: SizedScoringConfig, options: LoadOptions) -> dict[str, Any]:
     """Settings with device and dtype resolved. Names of model and probe set only label the outcome: their content is hashed in the inputs."""
     device = options.torch_device()
     where = {"device": str(device), "dtype": str(options.torch_dtype(device)).removeprefix("torch.")}
     return {**config.model_dump(mode="json"), **where}
 
 
-def _inputs(resolved: ResolvedModel, probe_set: ProbeSet, config: ScoringConfig) -> dict[str, Any]:
+def _inputs(resolved: ResolvedModel, probe_set: ProbeSet, config: SizedScoringConfig) -> dict[str, Any]:
     tokenizer = TextTokenizer(load_tokenizer(resolved), config.bos).fingerprint()
     return {"model": {**fingerprint_model(resolved).to_json(), "tokenizer": tokenizer}, "texts": _hash_texts(probe_set)}
 
@@ -129,10 +133,11 @@ def _hash_texts(probe_set: ProbeSet) -> str:
     """Hash of everything of the probe set that the artifact carries on: texts, factors, writers and key terms."""
     rows = [[text.document_id, text.variant, hash_text(text.text)] for text in probe_set.texts]
     key_terms = {document_id: fields["keywords"] for document_id, fields in probe_set.metadata.items() if fields.get("keywords")}
-    return fingerprint({"texts": rows, "factors": dict(probe_set.factors), "generators": dict(probe_set.generators), "key_terms": key_terms})
+    labels = {name: dict(getattr(probe_set, name)) for name in ("factors", "generators", "prompt_hashes")}
+    return fingerprint({"texts": rows, "key_terms": key_terms, **labels})
 
 
-def _max_input(model: LanguageModel, config: ScoringConfig) -> int | None:
+def _max_input(model: LanguageModel, config: SizedScoringConfig) -> int | None:
     limits = [limit for limit in (model.max_context, config.window_tokens) if limit is not None]
     return min(limits, default=None)
 
@@ -141,7 +146,7 @@ def _score(
     artifact: ArtifactFolder,
     model: LanguageModel,
     probe_set: ProbeSet,
-    config: ScoringConfig,
+    config: SizedScoringConfig,
     progress: Progress,
     stop: StopRequest,
 ) -> ScoringSummary:
@@ -172,6 +177,8 @@ def _score(
         "max_input": _max_input(model, config),
         "factors": dict(probe_set.factors),
         "generators": dict(probe_set.generators),
+        "prompt_hashes": dict(probe_set.prompt_hashes),
+        "num_threads": torch.get_num_threads(),
         "probes": probe_set.source,
         "rejected": [[record.source, record.record, record.reason] for record in probe_set.rejected],
         "batch_invariance": check_invariance(model, plan, scored, config),
@@ -189,7 +196,7 @@ def _score_chunks(
     model: LanguageModel,
     plan: ScoringPlan,
     asked: Sequence[ProbeText],
-    config: ScoringConfig,
+    config: SizedScoringConfig,
     progress: Progress,
     stop: StopRequest,
 ) -> dict[int, npt.NDArray[np.float32]]:
@@ -220,7 +227,7 @@ def _score_chunks(
 
 
 def _score_chunk(
-    model: LanguageModel, plan: ScoringPlan, chunk: Sequence[int], asked: Sequence[ProbeText], config: ScoringConfig
+    model: LanguageModel, plan: ScoringPlan, chunk: Sequence[int], asked: Sequence[ProbeText], config: SizedScoringConfig
 ) -> Iterator[tuple[list[int], list[npt.NDArray[np.float32]]]]:
     """Score the texts of a chunk, batch by batch: indices of the texts that became complete, and their scores."""
     owners = [index for index in chunk for _ in plan.texts[index].windows]
@@ -278,7 +285,7 @@ def _scored_bytes(encoded: EncodedText, num_scored: int, truncated: bool, has_pr
 
 
 def check_invariance(
-    model: LanguageModel, plan: ScoringPlan, scored: dict[int, npt.NDArray[np.float32]], config: ScoringConfig
+    model: LanguageModel, plan: ScoringPlan, scored: dict[int, npt.NDArray[np.float32]], config: SizedScoringConfig
 ) -> dict[str, float | int | bool]:
     """Score a few texts again, each alone, and compare: scores must not depend on what else was in the batch."""
     candidates = sorted(scored, key=lambda index: (len(scored[index]), index))

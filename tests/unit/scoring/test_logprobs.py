@@ -24,20 +24,36 @@ def _windows(model: LanguageModel, texts: list[str]) -> list[Window]:
     return [window for text in texts for window in cut_windows(tokenizer.tokenize(text).token_id, tokenizer.prefix_ids, model.max_context)]
 
 
+def whole_logprobs(logits: torch.Tensor, targets: torch.Tensor, block: int | None = None) -> torch.Tensor:
+    """Scores from logits that are at hand, `block` of the vocabulary at a time."""
+    return target_logprobs(lambda first, stop: logits[:, first:stop].clone(), logits.shape[1], targets, block)
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 11, 100])
+def test_blocks_of_the_vocabulary_change_only_the_last_bits(block: int) -> None:
+    logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(1)) * 30
+    logits[0, :4] = float("-inf")  # a whole first block that is impossible
+    logits[1, 8:] = float("-inf")
+    targets = torch.tensor([5, 0, 10, 3, 4, 7, 8])
+    expected = torch.log_softmax(logits.double(), dim=-1)[torch.arange(7), targets]
+    torch.testing.assert_close(whole_logprobs(logits, targets, block).double(), expected, atol=2e-5, rtol=0)
+
+
 def test_target_logprob_is_log_softmax_in_float32() -> None:
     logits = torch.randn(5, 11, generator=torch.Generator().manual_seed(0)) * 4
     targets = torch.tensor([0, 10, 3, 3, 7])
     expected = torch.log_softmax(logits.double(), dim=-1)[torch.arange(5), targets]
-    found = target_logprobs(logits.clone(), targets)
+    found = whole_logprobs(logits, targets)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=0)
-    far = target_logprobs(logits + 10_000.0, targets)  # exp of it is no float32
+    far = whole_logprobs(logits + 10_000.0, targets)  # exp of it is no float32
     torch.testing.assert_close(far.double(), expected, atol=2e-3, rtol=0)
 
 
-def test_an_impossible_token_is_minus_infinity_not_zero() -> None:
+@pytest.mark.parametrize("block", [None, 1, 2])
+def test_an_impossible_token_is_minus_infinity_not_zero(block: int | None) -> None:
     logits = torch.tensor([[0.0, float("-inf"), 1.0], [0.0, float("nan"), 1.0]])
-    impossible, broken = target_logprobs(logits, torch.tensor([1, 0])).tolist()
+    impossible, broken = whole_logprobs(logits, torch.tensor([1, 0]), block=block).tolist()
     assert impossible == float("-inf")
     assert broken != broken  # noqa: PLR0124 - NaN
 
@@ -47,9 +63,9 @@ class _CountingHead(Head):
 
     rows: list[int] = []  # noqa: RUF012 - a note of one test
 
-    def logits(self, hidden_ND: torch.Tensor, out_NV: torch.Tensor | None = None) -> torch.Tensor:
+    def logits(self, hidden_ND: torch.Tensor, first: int = 0, stop: int | None = None, *, buffer: torch.Tensor | None = None) -> torch.Tensor:
         self.rows.append(len(hidden_ND))
-        return super().logits(hidden_ND, out_NV)
+        return super().logits(hidden_ND, first, stop, buffer=buffer)
 
 
 def test_logits_are_never_held_for_the_whole_batch(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tiny_models import SENTENCES, tiny_tokenizer
 
 def _plan(texts: list[str], *, max_input: int | None = None, **settings: object) -> ScoringPlan:
     probes = [ProbeText(f"d{number}", "original", text) for number, text in enumerate(texts)]
-    return make_plan(probes, TextTokenizer(tiny_tokenizer()), max_input, ScoringConfig.model_validate(settings))
+    return make_plan(probes, TextTokenizer(tiny_tokenizer()), max_input, ScoringConfig.model_validate(settings).sized_for("cpu"))
 
 
 def test_identical_texts_are_planned_once() -> None:
@@ -68,3 +68,13 @@ def test_batches_hold_every_window_once_and_respect_the_padded_size(batch_tokens
     for batch in batches:
         padded = len(batch) * max(len(windows[index].input_ids) for index in batch)
         assert padded <= batch_tokens or len(batch) == 1
+
+
+def test_sizes_suit_the_device_unless_they_are_given() -> None:
+    assert [(sized.batch_tokens, sized.logits_megabytes) for sized in map(ScoringConfig().sized_for, ("cpu", "cuda", "mps"))] == [
+        (1024, 64),
+        (32_768, 2048),
+        (32_768, 2048),
+    ]
+    given = ScoringConfig(batch_tokens=7, logits_megabytes=9, max_tokens=5, bos="always").sized_for("cuda")
+    assert (given.batch_tokens, given.logits_megabytes, given.max_tokens, given.bos) == (7, 9, 5, "always")
