@@ -271,13 +271,14 @@ def _check_adapter_weights(folder: Path, reference: str) -> None:
 
 
 def fingerprint_model(resolved: ResolvedModel) -> ModelFingerprint:
-    """Hash weights, config and adapter.
+    """Hash weights, config (with the model's own code, where that may run) and adapter.
 
     Fields of the config that do not change the function computed (names, library version, stored dtype) are left out, so that a saved copy of a
     model has the fingerprint of the model.
     """
     weights = _model_weights(resolved.folder, (_WEIGHTS,)) or _model_weights(resolved.folder, _PICKLES)
     config = read_config(resolved.folder / "config.json")
+    code = [f"{path.name} {hash_file(path)}" for path in sorted(resolved.folder.glob("*.py"))] if resolved.trust.trust_remote_code else []
     adapter = None
     if resolved.adapter_folder is not None:
         stored = _adapter_config(resolved.adapter_folder, resolved.reference)
@@ -285,7 +286,7 @@ def fingerprint_model(resolved: ResolvedModel) -> ModelFingerprint:
         adapter = fingerprint([hash_file(resolved.adapter_folder / "adapter_model.safetensors"), json.dumps(adapter_config, sort_keys=True)])
     return ModelFingerprint(
         weights=fingerprint([hash_file(path) for path in weights]),
-        config=fingerprint(json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True)),
+        config=fingerprint([json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True), *code]),
         adapter=adapter,
     )
 

@@ -120,7 +120,8 @@ class _ProbeIndex:
 
     def matches(self, document: Document) -> Iterator[OverlapMatch]:
         """Everything found of one corpus document."""
-        for document_id in self._by_id.get(_bare_id(document.document_id), ()):
+        bare_ids = dict.fromkeys(_bare_id(name) for name in (document.document_id, *document.other_ids))
+        for document_id in dict.fromkeys(found for name in bare_ids for found in self._by_id.get(name, ())):
             yield OverlapMatch(document_id, ORIGINAL, document.document_id, "id", None)
         normalized = normalize_text(document.text)
         same = self._by_text.get(normalized, [])

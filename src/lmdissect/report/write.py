@@ -10,7 +10,18 @@ from typing import Any
 from lmdissect.errors import DamagedArtifactError
 from lmdissect.formats.shift_tables import STAGE
 from lmdissect.progress import Progress, SilentProgress
-from lmdissect.store import fingerprint, hash_file, hash_text, output_guard, read_artifact, read_json, write_bytes, write_json, write_text
+from lmdissect.store import (
+    fingerprint,
+    hash_file,
+    hash_text,
+    lock_folder,
+    output_guard,
+    read_artifact,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 __all__ = ["write_report"]
 
@@ -39,6 +50,7 @@ def write_report(folder: Path, *, progress: Progress | None = None) -> Path:
         UnreadableInputError: No finished shifts in ``folder``.
         DamagedArtifactError: A table is missing or changed.
         UnusableOutputError: The folder cannot be written.
+        OutputLockedError: Another process is writing the folder.
         OutOfSpaceError: The disk is full.
     """
     shown = progress or SilentProgress()
@@ -47,11 +59,12 @@ def write_report(folder: Path, *, progress: Progress | None = None) -> Path:
     if _is_current(folder, key):
         shown.say(f"{folder / _PAGE}: current, nothing rewritten")
         return folder / _PAGE
-    older = _read_record(folder).get("files", {})
-    names = _write_files(folder, shown)
-    files = {name: hash_file(folder / name) for name in sorted(names)}
-    write_json(folder / _RECORD, {"key": key, **inputs, "files": files})
-    _drop_figures(folder, set(older) - set(names))
+    with lock_folder(folder):
+        older = _read_record(folder).get("files", {})
+        names = _write_files(folder, shown)
+        files = {name: hash_file(folder / name) for name in sorted(names)}
+        write_json(folder / _RECORD, {"key": key, **inputs, "files": files})
+        _drop_figures(folder, set(older) - set(names))
     shown.say(f"{folder / _PAGE}: written")
     return folder / _PAGE
 

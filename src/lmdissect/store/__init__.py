@@ -1,6 +1,16 @@
 """Artifacts on disk: canonical fingerprints, atomic writes, manifests written last, verified reads. Knows no stage."""
 
-from lmdissect.store.artifact import ArtifactFolder, FileRecord, Manifest, artifact_key, open_artifact, read_artifact, read_manifest, versions
+from lmdissect.store.artifact import (
+    ArtifactFolder,
+    FileRecord,
+    Manifest,
+    artifact_key,
+    lock_folder,
+    open_artifact,
+    read_artifact,
+    read_manifest,
+    versions,
+)
 from lmdissect.store.files import (
     output_folder,
     output_guard,
@@ -22,6 +32,7 @@ __all__ = [
     "fingerprint",
     "hash_file",
     "hash_text",
+    "lock_folder",
     "open_artifact",
     "output_folder",
     "output_guard",

@@ -41,6 +41,7 @@ __all__ = [
     "FileRecord",
     "Manifest",
     "artifact_key",
+    "lock_folder",
     "open_artifact",
     "read_artifact",
     "read_manifest",
@@ -56,6 +57,7 @@ _LOCK = ".lock"
 _CHUNKS = "chunks"
 _HASH_CHARS = 16
 _ABSENT = object()
+_CURE = "choose another --out, or delete that folder first"
 _PACKAGES = ("lmdissect", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy", "pyarrow")
 
 
@@ -93,9 +95,9 @@ class Manifest(_Frozen):
     details: dict[str, Any] = Field(description="what the stage wants to tell: rejected records, self-checks, model facts, unavailable rows")
     versions: dict[str, str]
     machine: dict[str, Any]
-    started_at: str
+    started_at: str = Field(description="when the first of its sessions began")
     finished_at: str
-    wall_s: float
+    wall_s: float = Field(description="duration of its last session alone: a run that was resumed took longer")
 
 
 def versions() -> dict[str, str]:
@@ -125,8 +127,9 @@ def artifact_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any
 class ArtifactFolder:
     """An artifact while one process, holding the lock, makes or reuses it. Made by `open_artifact`."""
 
-    def __init__(self, folder: Path, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any], cure: str) -> None:
         self.folder = folder
+        self._cure = cure
         self.stage = stage
         self.config: dict[str, Any] = json.loads(canonical_json(config))  # as it will be read back: a tuple is a list
         self.inputs: dict[str, Any] = json.loads(canonical_json(inputs))
@@ -149,6 +152,7 @@ class ArtifactFolder:
         elif (self.folder / _STARTED).exists():
             started = _read_started(self.folder)
             self._refuse_other(started.stage, started.key, started.config, started.inputs)
+            self._started_at = started.started_at
             _drop_leftovers(self.folder)
         started = _Started(stage=self.stage, key=self.key, config=self.config, inputs=self.inputs, started_at=self._started_at)
         write_json(self.folder / _STARTED, started.model_dump())
@@ -162,8 +166,12 @@ class ArtifactFolder:
             raise StaleArtifactError(message)
         differing = _differing_fields(config, self.config) + _differing_fields(inputs, self.inputs)
         named = "; ".join(differing) or "the format version"
-        message = f"{self.folder} was made with other settings ({named}): choose another --out, or delete that folder first"
+        message = f"{self.folder} was made with other settings ({named}): {self._cure}"
         raise StaleArtifactError(message)
+
+    def describe_damage(self) -> list[str]:
+        """A line for the user for every damaged file of a finished artifact, which is why it is being made again."""
+        return [f"{self.folder}: {name} is missing or damaged and is made again" for name in self.damage]
 
     def chunks(self) -> dict[int, Path]:
         """Finished chunks by index. One whose content does not match its name's hash is removed, so that it is made again."""
@@ -229,7 +237,7 @@ class ArtifactFolder:
 
 
 @contextmanager
-def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[ArtifactFolder]:
+def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any], cure: str = _CURE) -> Iterator[ArtifactFolder]:
     """Lock ``folder`` and hand out the artifact in it: finished (``.finished`` is its manifest), half done, or new.
 
     Args:
@@ -237,6 +245,7 @@ def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs
         stage: Name of the stage that makes the artifact.
         config: Every setting, in canonical JSON types.
         inputs: Hashes of every input, likewise.
+        cure: What the user can do where the folder holds the artifact of other settings.
 
     Raises:
         OutputLockedError: Another process is writing the folder.
@@ -245,14 +254,20 @@ def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs
     """
     output_folder(folder)
     _refuse_foreign(folder)
-    with _locked(folder):
-        artifact = ArtifactFolder(folder, stage, config, inputs)
+    with lock_folder(folder):
+        artifact = ArtifactFolder(folder, stage, config, inputs, cure)
         artifact.begin()
         yield artifact
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Be the one process that writes ``folder``; the kernel gives the lock back when the process ends, however it ends.
+
+    Raises:
+        OutputLockedError: Another process is writing it.
+        UnusableOutputError: The folder cannot be written.
+    """
     path = folder / _LOCK
     with output_guard(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -39,6 +39,12 @@ PROBES = ProbeSet(
 )
 
 
+def test_a_corpus_document_is_found_by_any_of_its_ids_and_once() -> None:
+    probes = ProbeSet((ProbeText("7", "original", _text(1)), ProbeText("a", "original", _text(2))), {}, "here")
+    report = find_overlap(probes, [Document("archive-1", _text(90), ("PMID:7", "7")), Document("a", _text(91), ("a",))])
+    assert report.matches == (OverlapMatch("7", "original", "archive-1", "id", None), OverlapMatch("a", "original", "a", "id", None))
+
+
 def test_ids_are_compared_as_strings_and_without_pmid() -> None:
     texts = (ProbeText("7", "casual", _text(1)), ProbeText("pmid: 8", "original", _text(2)), ProbeText("x7", "original", _text(3)))
     probes = ProbeSet(texts, {"casual": "style"}, "here")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lmdissect.errors import DamagedArtifactError, UnreadableInputError
+from lmdissect.errors import DamagedArtifactError, OutputLockedError, UnreadableInputError
 from lmdissect.progress import SilentProgress
 from lmdissect.report import write_report
-from lmdissect.store import hash_file
+from lmdissect.store import hash_file, lock_folder
 from unit.report.shift_artifact import Details, Tables, build_shift_artifact, example_row, keep_variants, only_shifts, set_zero, split_tokenizers
 
 FIGURES = ("shifts", "position", "cumulative", "fact-tokens")
@@ -239,3 +239,12 @@ def test_damaged_or_missing_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedArtifactError, match=r"gains\.parquet"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_two_reports_are_never_written_into_one_folder_at_once(tmp_path: Path) -> None:
+    build_shift_artifact(tmp_path)
+    with lock_folder(tmp_path), pytest.raises(OutputLockedError, match="is writing"):
+        write_report(tmp_path)
+    assert write_report(tmp_path).is_file()
+    with lock_folder(tmp_path):
+        assert write_report(tmp_path).is_file()  # current: nothing is written, no lock is needed

@@ -253,6 +253,7 @@ class TestDamage:
         with open_artifact(tmp_path, stage="score", config=CONFIG, inputs=INPUTS) as artifact:
             assert artifact.finished is None
             assert artifact.damage == ["scores.parquet"]
+            assert artifact.describe_damage() == [f"{tmp_path}: scores.parquet is missing or damaged and is made again"]
             assert not (tmp_path / "manifest.json").exists()
         assert make(tmp_path).files == first.files
         assert read_artifact(tmp_path, "score").files == first.files
