@@ -7,7 +7,7 @@ A token is a word with the space before it, so that a text of n words has n toke
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,8 @@ def save_scores(
     key_terms: Mapping[str, Sequence[str]] | None = None,
     config: Mapping[str, object] | None = None,
     prefix_ids: Sequence[int] = (0,),
+    generators: Mapping[str, str] | None = None,
+    prompt_hashes: Mapping[str, str] | None = None,
 ) -> ScoreTable:
     """Write a finished scores artifact and read it back.
 
@@ -73,11 +75,13 @@ def save_scores(
         texts: Texts with their scores, in table order.
         model: Reference of the model; also stands for its weights unless ``weights`` is given.
         weights: Hash of the weights.
-        tokenizer: Hash of the tokenizer.
+        tokenizer: Hash of the tokenizer; one that does not begin with "words" gives every word another id.
         factors: Factors of variants that are not built in.
         key_terms: Key terms of documents.
         config: Settings that differ from the defaults.
         prefix_ids: Tokens before every text.
+        generators: Who wrote each variant.
+        prompt_hashes: With which prompt.
     """
     probe_set = ProbeSet(
         texts=tuple(ProbeText(text.document_id, text.variant, text.text) for text in texts),
@@ -91,13 +95,17 @@ def save_scores(
         "model": identity,
         "prefix_ids": list(prefix_ids),
         "factors": dict(probe_set.factors),
-        "generators": {},
+        "generators": dict(generators or {}),
+        "prompt_hashes": dict(prompt_hashes or {}),
         "probes": probe_set.source,
         "rejected": [],
         "batch_invariance": {"num_texts": 1, "worst_token_nats": 0.0, "worst_document_mean_nats": 0.0, "passed": True},
     }
     with open_artifact(folder, stage=STAGE, config=settings, inputs={"model": identity}) as artifact:
-        write_scores(artifact, probe_set, [text.scores() for text in texts])
+        scores = [text.scores() for text in texts]
+        if not tokenizer.startswith("words"):
+            scores = [replace(score, token_id=score.token_id + 1000) for score in scores]
+        write_scores(artifact, probe_set, scores)
         artifact.finish(counts={"texts": len(texts)}, details=details)
     return read_scores(folder)
 

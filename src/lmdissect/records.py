@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Document", "FactorShift", "ProbeSet", "ProbeText", "RejectedRecord", "TextScores", "UnavailableRow"]
+__all__ = ["NORMALIZATIONS", "Document", "FactorShift", "ProbeSet", "ProbeText", "RejectedRecord", "TextScores", "UnavailableRow", "WriterMatch"]
+
+NORMALIZATIONS = ("token", "byte", "document")
+"""l/n, l/b and l of method.md, in nats per token, per byte and per document; in the order in which they are shown."""
+
+WriterMatch: TypeAlias = Literal[
+    "same writer and prompt frame", "same writer, prompts not recorded", "same writer, another prompt frame", "another writer", "not recorded"
+]
+"""How a variant's writer and prompt compare with the control's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +25,12 @@ class Document:
     Attributes:
         document_id: Unique within its corpus.
         text: The text itself.
+        other_ids: Further ids it goes by (an archive's own id beside a PMID).
     """
 
     document_id: str
     text: str
+    other_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,22 +18,93 @@ listed in the manifest under `details.unavailable` with its reason.
 
 Intervals are at `details.level`. Units are nats per token, per byte or per document, as `normalization` says; position and fact tokens are nats per token.
 `details` also holds: base_model, tuned_model, tokenizers_equal, num_draws, seed, variants (variant -> factor, num_documents, kept_words_median,
-num_truncated (pairs with a text cut by a token limit, which per-document rows leave out), headline_reference), dropped (list of {variant,
+num_truncated (pairs with a text cut by a token limit, which per-document rows leave out), headline_reference, writer_against_control), dropped (list of {variant,
 document_id, reason}), num_dropped, unavailable, checks (name -> {passed, text}), notes (sentences that every report must show).
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from lmdissect.records import FactorShift
 from lmdissect.store import ArtifactFolder, Manifest, read_artifact, read_table, write_bytes
 
-__all__ = ["CSV_TABLES", "STAGE", "TABLES", "read_shift_tables", "write_shift_table"]
+__all__ = ["CSV_TABLES", "SCHEMAS", "STAGE", "TABLES", "read_shift_tables", "write_shift_table"]
 
 STAGE = "shift"
-TABLES = ("shifts", "losses", "gains", "position", "cumulative", "fact_tokens", "interactions", "examples")
+
+
+def _schema(**columns: str) -> pa.Schema:
+    kinds = {
+        "s": pa.string(),
+        "i": pa.int64(),
+        "f": pa.float64(),
+        "li": pa.list_(pa.int32()),
+        "lf": pa.list_(pa.float32()),
+    }
+    return pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+
+
+def _shift_schema() -> pa.Schema:
+    kinds = {str: "s", int: "i", float: "f", float | None: "f"}
+    return _schema(**{field.name: kinds[field.type] for field in fields(FactorShift)})  # type: ignore[index]
+
+
+_INTERVAL = {"estimate": "f", "ci_low": "f", "ci_high": "f"}
+SCHEMAS = {
+    "shifts": _shift_schema(),
+    "losses": _schema(
+        variant="s",
+        factor="s",
+        num_documents="i",
+        num_tokens="i",
+        num_bytes="i",
+        base_loss_nats="f",
+        tuned_loss_nats="f",
+        base_nats_per_byte="f",
+        tuned_nats_per_byte="f",
+        base_perplexity="f",
+        tuned_perplexity="f",
+    ),
+    "gains": _schema(variant="s", factor="s", normalization="s", num_documents="i", **_INTERVAL, p_value="f"),
+    "position": _schema(
+        variant="s",
+        factor="s",
+        document_set="s",
+        bin_start="i",
+        bin_end="i",
+        num_documents="i",
+        base_contrast="f",
+        tuned_contrast="f",
+        **_INTERVAL,
+        gain="f",
+        gain_ci_low="f",
+        gain_ci_high="f",
+    ),
+    "cumulative": _schema(variant="s", factor="s", position="i", share="f", ci_low="f", ci_high="f", num_documents="i"),
+    "fact_tokens": _schema(
+        variant="s",
+        selection="s",
+        statistic="s",
+        num_documents="i",
+        num_original_tokens="i",
+        num_variant_tokens="i",
+        base_contrast="f",
+        tuned_contrast="f",
+        **_INTERVAL,
+        p_value="f",
+    ),
+    "interactions": _schema(variant="s", first_variant="s", second_variant="s", normalization="s", num_documents="i", **_INTERVAL, p_value="f"),
+    "examples": _schema(
+        document_id="s", variant="s", text="s", shift="f", char_start="li", char_end="li", base_logprob_nats="lf", tuned_logprob_nats="lf"
+    ),
+}
+"""Columns of every table."""
+
+TABLES = tuple(SCHEMAS)
 CSV_TABLES = frozenset(TABLES) - {"examples"}
 
 

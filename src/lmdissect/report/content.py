@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 
 from lmdissect.factors import CONTROL, ORIGINAL, control_variant, sort_variants
 from lmdissect.formats.shift_tables import read_shift_tables
-from lmdissect.records import FactorShift
+from lmdissect.records import NORMALIZATIONS, FactorShift, WriterMatch
 from lmdissect.report.numbers import choose_decimals
 from lmdissect.store import Manifest
 
 __all__ = [
-    "NORMALIZATIONS",
     "SELECTIONS",
     "CumulativeShare",
     "Example",
@@ -25,9 +24,6 @@ __all__ = [
     "Variant",
     "read_content",
 ]
-
-NORMALIZATIONS = ("token", "byte", "document")
-"""In the order in which they are shown."""
 
 SELECTIONS = {"changed": "all changed words", "number": "numbers", "named": "named terms", "key_term": "key terms"}
 """Selections of fact tokens, in words."""
@@ -43,6 +39,7 @@ class Variant:
         num_documents: Documents that have both the original and this variant.
         kept_words: Median part of the original's words that it keeps, where known.
         headline_reference: ``original`` or ``control``: which of its two rows is the headline.
+        writer_match: How its writer and prompt compare with the control's; None for the control itself, and without one.
     """
 
     name: str
@@ -50,6 +47,7 @@ class Variant:
     num_documents: int
     kept_words: float | None
     headline_reference: str
+    writer_match: WriterMatch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +287,7 @@ def _read_variants(table: Mapping[str, Mapping[str, Any]]) -> tuple[Variant, ...
             num_documents=int(table[name]["num_documents"]),
             kept_words=table[name].get("kept_words_median"),
             headline_reference=str(table[name]["headline_reference"]),
+            writer_match=table[name]["writer_against_control"],
         )
         for name in sorted(sort_variants(factors, factors), key=lambda name: factors[name] == CONTROL)
     )

@@ -8,7 +8,7 @@ from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import FactTokenShift, ReportContent, Variant
 from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_interval, format_level, format_share, format_signed
-from lmdissect.report.text import join_words
+from lmdissect.report.text import capitalize_first, join_words
 
 __all__ = [
     "HEADLINE_RULE",
@@ -27,6 +27,7 @@ __all__ = [
     "state_findings",
     "tokenizer_sentence",
     "verdict",
+    "writer_sentence",
 ]
 
 Direction = Literal["towards", "away", "unsettled", "still"]
@@ -254,12 +255,37 @@ def control_sentence(content: ReportContent) -> str:
         return f"The shift of the control ({content.control}) could not be computed; the self-check says why."
     number = format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals[content.normalization], UNITS[content.normalization])
     if row.ci_low <= 0 <= row.ci_high:
-        return f"Rewriting alone shows no movement that can be told from 0: the control ({content.control}) has {number}."
+        still = f"Rewriting alone shows no movement that can be told from 0: the control ({content.control}) has {number}."
+        return f"{still} {writer_sentence(content)}".rstrip()
     doubt = f", though {equate_p('Holm-adjusted p', row.p_holm)}" if row.p_holm >= ALPHA else ""
     return (
         f"Rewriting alone moved too: the control ({content.control}), which changes no factor, has {number}{doubt}. "
-        "A row against the original holds this as well; a net row takes it away."
+        f"A row against the original holds this as well; a net row takes it away. {writer_sentence(content)}".rstrip()
     )
+
+
+_HELD = ("same writer and prompt frame", "same writer, prompts not recorded")
+
+
+def writer_sentence(content: ReportContent) -> str:
+    """Whether a net row holds the variants' writer constant: only if control and variant were written by the same one."""
+    held = [variant.name for variant in content.changed() if variant.writer_match in _HELD]
+    groups = {
+        match: [variant.name for variant in content.changed() if variant.writer_match == match]
+        for match in ("another writer", "same writer, another prompt frame", "not recorded")
+    }
+    reasons = {
+        "another writer": "the control was written by another writer",
+        "same writer, another prompt frame": "the control was written by the same writer with another prompt",
+        "not recorded": "who wrote variant and control is not recorded",
+    }
+    sentences = [f"One writer wrote {join_words([*held, 'the control'])}: a net row holds that writer\u2019s habits constant."] if held else []
+    doubtful = [f"for {join_words(names)} {reasons[match]}" for match, names in groups.items() if names]
+    if doubtful:
+        sentences.append(
+            f"{capitalize_first(join_words(doubtful))}: there a net row is a check of how much the writer may matter, not the true value."
+        )
+    return " ".join(sentences)
 
 
 def tokenizer_sentence(content: ReportContent) -> str:

@@ -113,6 +113,8 @@ def _describe_variants(content: ReportContent) -> list[tuple[str, str]]:
             parts.append(f"{facts['num_truncated']:,} cut by the token limit")
         if variant.name != content.control:
             parts.append("headline net of the control" if variant.headline_reference == CONTROL else "headline against the original")
+        if variant.writer_match is not None:
+            parts.append(f"writer against the control\u2019s: {variant.writer_match}")
         rows.append((variant.name, "; ".join(parts)))
     return rows
 

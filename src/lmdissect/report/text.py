@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["REPLACEMENT", "clean_text", "join_words", "short_label"]
+__all__ = ["REPLACEMENT", "capitalize_first", "clean_text", "join_words", "short_label"]
 
 REPLACEMENT = "\ufffd"
 _KEPT_CONTROLS = "\n\t"
@@ -42,3 +42,8 @@ def join_words(words: Sequence[str]) -> str:
     if len(words) <= 1:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def capitalize_first(text: str) -> str:
+    """``text`` with a capital first letter; the rest, names among it, as it is."""
+    return text[:1].upper() + text[1:]

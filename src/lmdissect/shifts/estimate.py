@@ -21,9 +21,10 @@ from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval, holm, sign_flip_p_values
 
-__all__ = ["Estimate", "estimate_gains", "estimate_mean", "estimate_shifts", "seeded_rng"]
+__all__ = ["MIN_DOCUMENTS", "Estimate", "estimate_gains", "estimate_mean", "estimate_means", "estimate_shifts", "seeded_rng"]
 
-_MIN_DOCUMENTS = 2
+MIN_DOCUMENTS = 2
+"""Fewest documents a mean with an interval can stand on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Estimate:
     ci_method: str
     p_value: float
     num_documents: int
+
+    def to_row(self) -> dict[str, Any]:
+        """Columns that every table with an estimate has."""
+        names = ("num_documents", "estimate", "ci_low", "ci_high", "p_value")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def covers_zero(self) -> bool:
@@ -52,6 +58,13 @@ def estimate_mean(values_D: Floats, means_R: Floats, p_value: float, config: Shi
     """Mean of ``values_D`` (no NaN) with the interval that its resampled means give."""
     low, high, method = confidence_interval(values_D, means_R, config.level, config.ci_method)
     return Estimate(float(values_D.mean()), low, high, method, p_value, len(values_D))
+
+
+def estimate_means(values_DK: Floats, config: ShiftConfig) -> list[Estimate]:
+    """Mean of each column of ``values_DK`` (no NaN) with interval and test; all columns share each draw."""
+    means_RK = bootstrap_means(values_DK, config.num_draws, seeded_rng(config, "bootstrap"))
+    p_values = sign_flip_p_values(values_DK, config.num_draws, seeded_rng(config, "sign-flip"))
+    return [estimate_mean(values_DK[:, column], means_RK[:, column], float(p_value), config) for column, p_value in enumerate(p_values)]
 
 
 def estimate_shifts(paired: PairedScores, config: ShiftConfig) -> tuple[list[FactorShift], list[UnavailableRow]]:
@@ -101,8 +114,8 @@ def _estimate_row(
             paired.truncated[variant] | paired.truncated[names[reference]] | paired.truncated[ORIGINAL]
         )  # the original's gain stands in the row
     num_documents = int(usable.sum())
-    if num_documents < _MIN_DOCUMENTS:
-        return None, [("shifts", f"{num_documents} documents have both texts whole; at least {_MIN_DOCUMENTS} are needed")]
+    if num_documents < MIN_DOCUMENTS:
+        return None, [("shifts", f"{num_documents} documents have both texts whole; at least {MIN_DOCUMENTS} are needed")]
     shift_D, gain_D = (tuned_contrast - base_contrast)[usable], gain[usable]
     means_RK = bootstrap_means(np.stack([shift_D, gain_D], axis=1), config.num_draws, seeded_rng(config, "bootstrap"))
     p_values = sign_flip_p_values(shift_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
@@ -170,23 +183,10 @@ def estimate_gains(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict
             if normalization == "document":
                 values = np.where(paired.truncated[variant], np.nan, values)
             values_D = values[~np.isnan(values)]
-            if len(values_D) < _MIN_DOCUMENTS:
-                reason = f"{len(values_D)} documents have this text whole and scored; at least {_MIN_DOCUMENTS} are needed"
+            if len(values_D) < MIN_DOCUMENTS:
+                reason = f"{len(values_D)} documents have this text whole and scored; at least {MIN_DOCUMENTS} are needed"
                 unavailable.append(UnavailableRow("gains", variant, variant, normalization, reason))
                 continue
-            means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))
-            p_value = sign_flip_p_values(values_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
-            mean = estimate_mean(values_D, means_RK[:, 0], float(p_value[0]), config)
-            rows.append(
-                {
-                    "variant": variant,
-                    "factor": paired.factors.get(variant),
-                    "normalization": normalization,
-                    "num_documents": mean.num_documents,
-                    "estimate": mean.estimate,
-                    "ci_low": mean.ci_low,
-                    "ci_high": mean.ci_high,
-                    "p_value": mean.p_value,
-                }
-            )
+            [mean] = estimate_means(values_D[:, None], config)
+            rows.append({"variant": variant, "factor": paired.factors.get(variant), "normalization": normalization, **mean.to_row()})
     return rows, unavailable

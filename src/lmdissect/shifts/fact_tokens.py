@@ -17,15 +17,14 @@ from lmdissect.factors import ORIGINAL
 from lmdissect.formats.scores import ScoreTable
 from lmdissect.records import UnavailableRow
 from lmdissect.shifts.config import ShiftConfig
-from lmdissect.shifts.estimate import estimate_mean, seeded_rng
+from lmdissect.shifts.estimate import MIN_DOCUMENTS, estimate_means
 from lmdissect.shifts.pairs import PairedScores
-from lmdissect.shifts.resampling import Floats, bootstrap_means, sign_flip_p_values
+from lmdissect.shifts.resampling import Floats
 
 __all__ = ["SELECTIONS", "fact_token_rows", "holds_key_term", "holds_named_term", "holds_number"]
 
 SELECTIONS = ("changed", "number", "named", "key_term")
 _STATISTICS = ("mean", "sum")
-_MIN_DOCUMENTS = 2
 _EDGES = ".,;:!?()[]\"'"
 _FUNCTION_WORDS = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "of", "on", "or", "the", "to", "with", "without"))
 
@@ -99,32 +98,23 @@ def _rows(paired: PairedScores, variant: str, selection: str, spans: dict[int, l
         right = _selected(paired, variant, document, [span.variant for span in found if span.variant])
         if left.any() and right.any():
             measured.append((_contrasts(paired, variant, document, left, right), int(left.sum()), int(right.sum())))
-    if len(measured) < _MIN_DOCUMENTS:
+    if len(measured) < MIN_DOCUMENTS:
         return []
     contrasts = np.stack([values for values, _, _ in measured])  # (D, model, statistic)
     shift = contrasts[:, 1] - contrasts[:, 0]
-    means_RK = bootstrap_means(shift, config.num_draws, seeded_rng(config, "fact-tokens"))
-    p_values = sign_flip_p_values(shift, config.num_draws, seeded_rng(config, "sign-flip"))
-    rows: list[dict[str, Any]] = []
-    for column, statistic in enumerate(_STATISTICS):
-        mean = estimate_mean(shift[:, column], means_RK[:, column], float(p_values[column]), config)
-        rows.append(
-            {
-                "variant": variant,
-                "selection": selection,
-                "statistic": statistic,
-                "num_documents": len(measured),
-                "num_original_tokens": sum(count for _, count, _ in measured),
-                "num_variant_tokens": sum(count for _, _, count in measured),
-                "base_contrast": float(contrasts[:, 0, column].mean()),
-                "tuned_contrast": float(contrasts[:, 1, column].mean()),
-                "estimate": mean.estimate,
-                "ci_low": mean.ci_low,
-                "ci_high": mean.ci_high,
-                "p_value": mean.p_value,
-            }
-        )
-    return rows
+    return [
+        {
+            "variant": variant,
+            "selection": selection,
+            "statistic": statistic,
+            "num_original_tokens": sum(count for _, count, _ in measured),
+            "num_variant_tokens": sum(count for _, _, count in measured),
+            "base_contrast": float(contrasts[:, 0, column].mean()),
+            "tuned_contrast": float(contrasts[:, 1, column].mean()),
+            **mean.to_row(),
+        }
+        for column, (statistic, mean) in enumerate(zip(_STATISTICS, estimate_means(shift, config), strict=True))
+    ]
 
 
 def _selected(paired: PairedScores, variant: str, document: int, ranges: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:

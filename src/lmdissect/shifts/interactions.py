@@ -13,14 +13,13 @@ import numpy as np
 from lmdissect.factors import ORIGINAL
 from lmdissect.records import UnavailableRow
 from lmdissect.shifts.config import ShiftConfig
-from lmdissect.shifts.estimate import estimate_mean, seeded_rng
+from lmdissect.shifts.estimate import MIN_DOCUMENTS, estimate_means
 from lmdissect.shifts.pairs import PairedScores
-from lmdissect.shifts.resampling import bootstrap_means, sign_flip_p_values
 
 __all__ = ["interaction_rows", "single_variants"]
 
-_MIN_DOCUMENTS = 2
-_TWO = 2
+_COMBINED = 2
+"""Factors of a combination that the formula speaks of."""
 
 
 def single_variants(both: str, factors: Mapping[str, str]) -> tuple[str, str] | None:
@@ -30,7 +29,7 @@ def single_variants(both: str, factors: Mapping[str, str]) -> tuple[str, str] | 
         Their names in the order of the combined factor, or None where they cannot be told.
     """
     parts = factors[both].split("+")
-    if len(parts) != _TWO:
+    if len(parts) != _COMBINED:
         return None
     chosen: list[str] = []
     for part in parts:
@@ -71,19 +70,7 @@ def _row(paired: PairedScores, variant: str, singles: tuple[str, str], normaliza
         cut = np.logical_or.reduce([paired.truncated[name] for name in (ORIGINAL, *singles, variant)])
         values = np.where(cut, np.nan, values)
     values_D = values[~np.isnan(values)]
-    if len(values_D) < _MIN_DOCUMENTS:
+    if len(values_D) < MIN_DOCUMENTS:
         return None
-    means_RK = bootstrap_means(values_D[:, None], config.num_draws, seeded_rng(config, "bootstrap"))
-    p_values = sign_flip_p_values(values_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
-    mean = estimate_mean(values_D, means_RK[:, 0], float(p_values[0]), config)
-    return {
-        "variant": variant,
-        "first_variant": singles[0],
-        "second_variant": singles[1],
-        "normalization": normalization,
-        "num_documents": mean.num_documents,
-        "estimate": mean.estimate,
-        "ci_low": mean.ci_low,
-        "ci_high": mean.ci_high,
-        "p_value": mean.p_value,
-    }
+    [mean] = estimate_means(values_D[:, None], config)
+    return {"variant": variant, "first_variant": singles[0], "second_variant": singles[1], "normalization": normalization, **mean.to_row()}

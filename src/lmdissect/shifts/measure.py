@@ -1,7 +1,7 @@
 """Two scores artifacts -> one shift artifact with every table of `lmdissect.formats.shift_tables`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pyarrow as pa
 from lmdissect.alignment import kept_word_share
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.formats.scores import ScoreTable, read_scores
-from lmdissect.formats.shift_tables import STAGE, write_shift_table
+from lmdissect.formats.shift_tables import SCHEMAS, STAGE, write_shift_table
 from lmdissect.progress import Progress, SilentProgress
-from lmdissect.records import FactorShift, UnavailableRow
+from lmdissect.records import FactorShift, UnavailableRow, WriterMatch
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.estimate import estimate_gains, estimate_shifts, seeded_rng
 from lmdissect.shifts.fact_tokens import fact_token_rows
@@ -26,6 +26,7 @@ __all__ = ["ShiftSummary", "measure_shifts"]
 
 _NET_BELOW_KEPT_WORDS = 0.5
 _LISTED_DROPPED = 1000
+_CURE = "choose another --out (finished scores serve again: lmdissect shift, or compare with --scores), or delete that folder first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,13 @@ def measure_shifts(
     checks = {name: dict(check) for name, check in (extra_checks or {}).items()}
     inputs = {"base_scores": _identify(base), "tuned_scores": _identify(tuned), "notes": list(notes), "extra_checks": checks}
     paired = pair_scores(base, tuned)
-    with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs) as artifact:
+    with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs, cure=_CURE) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: shifts measured before from the same scores; reused")
             counts = artifact.finished.counts
             return ShiftSummary(folder, reused=True, shifts=(), num_documents=counts["documents"], num_dropped=counts["dropped_texts"])
+        for line in artifact.describe_damage():
+            shown.say(line)
         tables, details = _measure(paired, config, shown)
         details = {**details, "notes": list(notes), "checks": {**details["checks"], **checks}}
         files = [name for table, content in tables.items() for name in write_shift_table(artifact, table, content)]
@@ -122,7 +125,7 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         "interactions": interactions,
         "examples": _example_rows(paired, config),
     }
-    tables = {name: pa.Table.from_pylist(content, schema=_SCHEMAS[name]) for name, content in rows.items()}
+    tables = {name: pa.Table.from_pylist(content, schema=SCHEMAS[name]) for name, content in rows.items()}
     missing = [*unavailable, *no_gains, *_token_tables(paired), *no_cumulative, *no_facts, *no_interactions]
     return tables, _details(paired, shifts, missing, config)
 
@@ -140,6 +143,9 @@ def _loss_rows(paired: PairedScores) -> list[dict[str, Any]]:
     for variant in (ORIGINAL, *paired.factors):
         keys = [(document_id, variant) for document_id in paired.documents]
         keys = [key for key in keys if all(key in table.rows and table.num_scored[table.rows[key]] for table in (paired.base, paired.tuned))]
+        if not paired.tokenizers_equal:  # the same number of other tokens covers another stretch of the text
+            cut = dict(zip(paired.documents, paired.truncated[variant].tolist(), strict=True))
+            keys = [key for key in keys if not cut[key[0]]]
         if not keys:
             continue
         pooled = {name: _pooled(table, [table.rows[key] for key in keys]) for name, table in (("base", paired.base), ("tuned", paired.tuned))}
@@ -201,7 +207,21 @@ def _variant_details(paired: PairedScores, variant: str) -> dict[str, Any]:
         "kept_words_median": median,
         "num_truncated": int(sum(cut[number] for number, d in enumerate(paired.documents) if (d, variant) in table.rows)),
         "headline_reference": "control" if net else "original",
+        "writer_against_control": None if is_control or paired.control is None else _compare_writers(table.manifest.details, variant, paired.control),
     }
+
+
+def _compare_writers(details: Mapping[str, Any], variant: str, control: str) -> WriterMatch:
+    """Whether a variant was written as the control was; only then does the net shift hold the writer's fingerprint constant."""
+    writers = [details["generators"].get(name) for name in (variant, control)]
+    prompts = [details["prompt_hashes"].get(name) for name in (variant, control)]
+    if None in writers:
+        return "not recorded"
+    if writers[0] != writers[1]:
+        return "another writer"
+    if None in prompts:
+        return "same writer, prompts not recorded"
+    return "same writer and prompt frame" if prompts[0] == prompts[1] else "same writer, another prompt frame"
 
 
 def _checks(paired: PairedScores, shifts: Sequence[FactorShift]) -> dict[str, dict[str, Any]]:
@@ -267,70 +287,3 @@ def _example(paired: PairedScores, variant: str, document: int, gains: dict[str,
 
 def _nullable(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
-
-
-def _schema(**columns: str) -> pa.Schema:
-    kinds = {
-        "s": pa.string(),
-        "i": pa.int64(),
-        "f": pa.float64(),
-        "li": pa.list_(pa.int32()),
-        "lf": pa.list_(pa.float32()),
-    }
-    return pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
-
-
-def _shift_schema() -> pa.Schema:
-    kinds = {str: "s", int: "i", float: "f", float | None: "f"}
-    return _schema(**{field.name: kinds[field.type] for field in fields(FactorShift)})  # type: ignore[index]
-
-
-_INTERVAL = {"estimate": "f", "ci_low": "f", "ci_high": "f"}
-_SCHEMAS = {
-    "shifts": _shift_schema(),
-    "losses": _schema(
-        variant="s",
-        factor="s",
-        num_documents="i",
-        num_tokens="i",
-        num_bytes="i",
-        base_loss_nats="f",
-        tuned_loss_nats="f",
-        base_nats_per_byte="f",
-        tuned_nats_per_byte="f",
-        base_perplexity="f",
-        tuned_perplexity="f",
-    ),
-    "gains": _schema(variant="s", factor="s", normalization="s", num_documents="i", **_INTERVAL, p_value="f"),
-    "position": _schema(
-        variant="s",
-        factor="s",
-        document_set="s",
-        bin_start="i",
-        bin_end="i",
-        num_documents="i",
-        base_contrast="f",
-        tuned_contrast="f",
-        **_INTERVAL,
-        gain="f",
-        gain_ci_low="f",
-        gain_ci_high="f",
-    ),
-    "cumulative": _schema(variant="s", factor="s", position="i", share="f", ci_low="f", ci_high="f", num_documents="i"),
-    "fact_tokens": _schema(
-        variant="s",
-        selection="s",
-        statistic="s",
-        num_documents="i",
-        num_original_tokens="i",
-        num_variant_tokens="i",
-        base_contrast="f",
-        tuned_contrast="f",
-        **_INTERVAL,
-        p_value="f",
-    ),
-    "interactions": _schema(variant="s", first_variant="s", second_variant="s", normalization="s", num_documents="i", **_INTERVAL, p_value="f"),
-    "examples": _schema(
-        document_id="s", variant="s", text="s", shift="f", char_start="li", char_end="li", base_logprob_nats="lf", tuned_logprob_nats="lf"
-    ),
-}

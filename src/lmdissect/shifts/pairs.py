@@ -8,12 +8,10 @@ import numpy as np
 from lmdissect.errors import MismatchedScoresError, NothingToDoError
 from lmdissect.factors import ORIGINAL, control_variant, sort_variants
 from lmdissect.formats.scores import ScoreTable
+from lmdissect.records import NORMALIZATIONS
 from lmdissect.shifts.resampling import Floats
 
-__all__ = ["NORMALIZATIONS", "DroppedText", "PairedScores", "pair_scores"]
-
-NORMALIZATIONS = ("token", "byte", "document")
-"""l/n, l/b and l of method.md, in nats per token, per byte and per document."""
+__all__ = ["DroppedText", "PairedScores", "pair_scores"]
 
 _COMPARED_SETTINGS = ("bos", "max_tokens", "window_tokens")
 
@@ -86,7 +84,7 @@ def pair_scores(base: ScoreTable, tuned: ScoreTable) -> PairedScores:
         counts = f"{len(documents)} originals, {len(shared) - len(documents)} variants"
         message = f"no document has both an original and a variant ({counts}): nothing to compare"
         raise NothingToDoError(message)
-    tokenizers_equal = base.tokenizer == tuned.tokenizer
+    tokenizers_equal = _tokenize_alike(base, tuned, shared)
     normalizations = NORMALIZATIONS if tokenizers_equal else ("byte",)
     truncated = _truncated(base, tuned, variants, index)
     base_values, tuned_values = ({name: _values(table, variants, index, name) for name in normalizations} for table in (base, tuned))
@@ -133,6 +131,20 @@ def _check_prefixes(base: ScoreTable, tuned: ScoreTable) -> None:
     if base.tokenizer == tuned.tokenizer and here != there:
         message = f"the base model's tokenizer puts tokens {here} before a text and the tuned model's {there}: score both with --bos always, or never"
         raise MismatchedScoresError(message)
+
+
+def _tokenize_alike(base: ScoreTable, tuned: ScoreTable, shared: Sequence[tuple[str, str]]) -> bool:
+    """Whether both models cut the texts at hand into the same tokens: always with equal tokenizers, and often with one that only got a token added."""
+    if base.tokenizer == tuned.tokenizer:
+        return True
+    if base.manifest.details.get("prefix_ids") != tuned.manifest.details.get("prefix_ids"):
+        return False
+    columns = ("token_id", "token_char_start", "token_char_end")
+    return all(
+        np.array_equal(getattr(base, column)[base.tokens(base.rows[key])], getattr(tuned, column)[tuned.tokens(tuned.rows[key])])
+        for key in shared
+        for column in columns
+    )
 
 
 def _check_factors(base: ScoreTable, tuned: ScoreTable) -> None:

@@ -301,7 +301,14 @@ def _details() -> Details:
         "control": "paraphrase",
         "generators": {"casual": "an instruction-following model"},
         "variants": {
-            name: {"factor": factor, "num_documents": NUM_DOCUMENTS, "kept_words_median": kept, "num_truncated": 2, "headline_reference": headline}
+            name: {
+                "factor": factor,
+                "num_documents": NUM_DOCUMENTS,
+                "kept_words_median": kept,
+                "num_truncated": 2,
+                "headline_reference": headline,
+                "writer_against_control": None if factor == "control" else "same writer, prompts not recorded",
+            }
             for name, (factor, kept, headline) in VARIANTS.items()
         },
         "rejected": [["probes/pubmed", "line 7", "empty text"]],

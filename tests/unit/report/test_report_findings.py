@@ -110,6 +110,25 @@ def test_the_control_speaks_for_rewriting_alone(content: ReportContent) -> None:
     assert "paraphrase" not in [finding.variant for finding in findings.state_findings(content)]
 
 
+def test_a_net_row_is_the_true_value_only_where_one_writer_wrote_both(content: ReportContent, tmp_path: Path) -> None:
+    one_writer = (
+        "One writer wrote nonbiomedical, casual, rap, counterfactual, nonbiomedical_casual and the control: "
+        "a net row holds that writer’s habits constant."
+    )
+    assert findings.writer_sentence(content) == one_writer
+    assert findings.control_sentence(content).endswith(one_writer)
+
+    def change(_tables: Tables, details: Details) -> None:
+        for name, match in (("casual", "another writer"), ("rap", "not recorded"), ("counterfactual", "same writer, another prompt frame")):
+            details["variants"][name]["writer_against_control"] = match
+
+    assert findings.writer_sentence(build_content(tmp_path, change)) == (
+        "One writer wrote nonbiomedical, nonbiomedical_casual and the control: a net row holds that writer’s habits constant. "
+        "For casual the control was written by another writer, for counterfactual the control was written by the same writer with another prompt "
+        "and for rap who wrote variant and control is not recorded: there a net row is a check of how much the writer may matter, not the true value."
+    )
+
+
 def test_a_control_whose_interval_covers_zero_did_not_move(tmp_path: Path) -> None:
     def change(tables: Tables, details: Details) -> None:
         for row in tables["shifts"]:

@@ -268,6 +268,35 @@ def test_other_tokenizers_leave_bytes_and_say_what_is_missing(tmp_path: Path) ->
     assert said == {"shifts", "position", "cumulative", "fact_tokens", "examples"}
 
 
+def test_cut_texts_are_no_part_of_a_loss_per_byte_under_other_tokenizers(tmp_path: Path) -> None:
+    texts = [ScoredText(f"d{number}", variant, "four words of text", (-1.0,) * 4) for number in range(3) for variant in ("original", "casual")]
+    texts[0] = ScoredText("d0", "original", "four words of text", (-9.0, -9.0))  # the limit cut it, elsewhere for each tokenizer
+    _, tables = _measure(tmp_path, texts, texts, tokenizer="other")
+    losses = {row["variant"]: row for row in tables["losses"]}
+    assert (losses["original"]["num_documents"], losses["casual"]["num_documents"]) == (2, 3)
+    assert losses["original"]["base_nats_per_byte"] == losses["casual"]["base_nats_per_byte"]
+
+
+@pytest.mark.parametrize(
+    ("generators", "prompts", "expected"),
+    [
+        ({}, {}, "not recorded"),
+        ({"casual": "a"}, {}, "not recorded"),
+        ({"casual": "a", "paraphrase": "b"}, {}, "another writer"),
+        ({"casual": "a", "paraphrase": "a"}, {"casual": "1"}, "same writer, prompts not recorded"),
+        ({"casual": "a", "paraphrase": "a"}, {"casual": "1", "paraphrase": "2"}, "same writer, another prompt frame"),
+        ({"casual": "a", "paraphrase": "a"}, {"casual": "1", "paraphrase": "1"}, "same writer and prompt frame"),
+    ],
+)
+def test_a_variants_writer_is_compared_with_the_controls(tmp_path: Path, generators: dict[str, str], prompts: dict[str, str], expected: str) -> None:
+    base, _ = documents_from_gains({"original": [0.1] * 3, "casual": [0.0] * 3, "paraphrase": [0.0] * 3})
+    save_scores(tmp_path / "scores", base, generators=generators, prompt_hashes=prompts)
+    measure_shifts(tmp_path / "scores", tmp_path / "scores", ShiftConfig(num_draws=100), tmp_path / "out")
+    variants = read_shift_tables(tmp_path / "out")[0].details["variants"]
+    assert variants["casual"]["writer_against_control"] == expected
+    assert variants["paraphrase"]["writer_against_control"] is None
+
+
 def test_examples_are_whole_documents_with_their_tokens(tmp_path: Path) -> None:
     base, tuned = _rich(40)
     _, tables = _measure(tmp_path, base, tuned, config=ShiftConfig(num_draws=200, num_examples=4))

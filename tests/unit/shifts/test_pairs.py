@@ -102,7 +102,7 @@ def test_a_prefix_under_one_model_alone_is_refused(tmp_path: Path) -> None:
     texts = [_text("d", "original"), _text("d", "casual")]
     with pytest.raises(MismatchedScoresError, match=r"puts tokens \[0\] before a text and the tuned model's \[\]"):
         _pair(tmp_path, texts, prefix_ids=())
-    other_words = save_scores(tmp_path / "other", texts, model="tuned", tokenizer="other words", prefix_ids=())
+    other_words = save_scores(tmp_path / "other", texts, model="tuned", tokenizer="other", prefix_ids=())
     assert pair_scores(save_scores(tmp_path / "base2", texts), other_words).normalizations == ("byte",)  # other tokens anyway
 
 
@@ -125,6 +125,17 @@ def test_nothing_to_compare(tmp_path: Path, texts: list[ScoredText]) -> None:
 def test_other_tokenizers_leave_bytes_alone(tmp_path: Path) -> None:
     paired = _pair(tmp_path, [_text("d", "original"), _text("d", "casual")], tokenizer="other")
     assert (paired.tokenizers_equal, tuple(paired.normalizations), list(paired.base_values)) == (False, ("byte",), ["byte"])
+
+
+def test_a_tokenizer_that_only_got_a_token_added_cuts_these_texts_alike(tmp_path: Path) -> None:
+    paired = _pair(tmp_path, [_text("d", "original"), _text("d", "casual")], tokenizer="words and one more")
+    assert paired.tokenizers_equal
+    assert tuple(paired.normalizations) == ("token", "byte", "document")
+
+
+def test_another_prefix_makes_another_tokenizer_another_one_whatever_the_tokens(tmp_path: Path) -> None:
+    paired = _pair(tmp_path, [_text("d", "original"), _text("d", "casual")], tokenizer="words and one more", prefix_ids=())
+    assert not paired.tokenizers_equal
 
 
 def test_two_controls_are_refused(tmp_path: Path) -> None:
