@@ -20,6 +20,7 @@ def run(
     seed: options.Seed = 0,
     control: options.Control = None,
     factor: options.Factors = None,
+    writer: options.Writers = None,
     corpus: Annotated[list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training corpus, to look for probes in it.")] = None,
     scores: Annotated[
         Path | None, typer.Option("--scores", metavar="DIR", help="Share scores between comparisons here. [default: OUT/scores]")
@@ -27,10 +28,13 @@ def run(
     bos: options.Bos = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
-    batch_tokens: options.BatchTokens = 2048,
+    batch_tokens: options.BatchTokens = None,
+    logits_megabytes: options.LogitsMegabytes = None,
     window_tokens: options.WindowTokens = None,
+    threads: options.Threads = None,
     draws: options.Draws = 10_000,
     level: options.Level = 0.95,
+    ci_method: options.CiMethod = "bca",
     *,
     strict: options.Strict = False,
     allow_pickle: options.Pickle = False,
@@ -39,22 +43,32 @@ def run(
     """Score a probe set under a base and a finetuned model and say what moved: topic, style or facts."""
     from lmdissect.interrupts import listen_for_interrupt
     from lmdissect.pipeline import CompareRequest, compare
+    from lmdissect.probes import limit_documents
     from lmdissect.progress import choose_progress
     from lmdissect.scoring import ScoringConfig
     from lmdissect.shifts import ShiftConfig
 
+    read = options.read_probes(probes, factors=factor, writers=writer, control=control, strict=strict)
     request = CompareRequest(
         base=base,
         tuned=tuned,
-        probe_set=options.read_probes(probes, control=control, factors=factor, limit=limit, seed=seed, strict=strict),
+        probe_set=limit_documents(read, limit, seed),
         scoring=options.build(
-            ScoringConfig, max_tokens=max_tokens, bos=bos, dtype=dtype, device=device, batch_tokens=batch_tokens, window_tokens=window_tokens
+            ScoringConfig,
+            max_tokens=max_tokens,
+            bos=bos,
+            dtype=dtype,
+            device=device,
+            batch_tokens=batch_tokens,
+            logits_megabytes=logits_megabytes,
+            window_tokens=window_tokens,
         ),
-        shift=options.build(ShiftConfig, num_draws=draws, level=level, seed=seed),
+        shift=options.build(ShiftConfig, num_draws=draws, level=level, seed=seed, ci_method=ci_method),
         trust=options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code),
         corpus=corpus or (),
         shared_scores=scores,
     )
+    options.use_threads(threads)
     with listen_for_interrupt() as stop:
         summary = compare(request, out, progress=choose_progress(), stop=stop)
     print_outcome(summary.folder, summary.report)

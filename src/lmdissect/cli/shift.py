@@ -17,7 +17,7 @@ def run(
     seed: options.Seed = 0,
     draws: options.Draws = 10_000,
     level: options.Level = 0.95,
-    ci_method: Annotated[str, typer.Option("--ci-method", help="Bootstrap interval: bca or percentile.")] = "bca",
+    ci_method: options.CiMethod = "bca",
 ) -> None:
     """Measure how far each factor moved between two models, with intervals and tests."""
     from lmdissect.cli.show import shift_lines

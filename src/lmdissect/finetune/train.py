@@ -100,11 +100,14 @@ def finetune(
         "corpus": _hash_documents(documents),
         "held_out": _hash_documents(held_out),
     }
-    with open_artifact(folder, stage="finetune", config={"base": base.reference, **config.model_dump(mode="json")}, inputs=inputs) as artifact:
+    settings = {"base": base.reference, **config.model_dump(mode="json"), "device": str(_one_device(config))}
+    with open_artifact(folder, stage="finetune", config=settings, inputs=inputs) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: finished before with the same settings and inputs; reused")
             shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)  # a kill may have come between the manifest and this
             return _summary(folder, artifact.finished.details, reused=True)
+        for line in artifact.describe_damage():
+            shown.say(line)
         return _train(artifact, base, documents, config, held_out, shown, StopRequest() if stop is None else stop)
 
 
@@ -156,6 +159,7 @@ def _train(
         "held_out_loss_before_nats": before,
         "held_out_loss_after_nats": after,
         "device": str(run.device),
+        "num_threads": torch.get_num_threads(),
         "loss_path": "backbone and chunked head" if run.head else "model.forward",
     }
     counts = {

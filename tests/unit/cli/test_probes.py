@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lmdissect.cli.probes import app, parse_factors, printable
+from lmdissect.cli.options import parse_pairs, printable
+from lmdissect.cli.probes import app
 from lmdissect.errors import LmdissectError, StaleArtifactError, UnreadableInputError, UserInputError
+from tiny_models import save_tiny_llama
 
 ROWS = [
     {"document_id": "1", "variant": "original", "text": "one original text"},
@@ -73,7 +75,7 @@ def test_strict_turns_set_aside_records_into_an_error(tmp_path: Path, command: s
     arguments = [command, source, "--strict", *(["--out", str(tmp_path / "out")] if command == "import" else [])]
     error = _fails(*arguments)
     assert isinstance(error, UnreadableInputError)
-    assert "1 records cannot be used and --strict is given; first:" in str(error)
+    assert f"1 records had to be set aside and --strict is on (first: {source}, line 5 (document 4, variant casual):" in str(error)
     assert not (tmp_path / "out").exists()
 
 
@@ -158,15 +160,34 @@ def test_check_as_json(source: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", ["casual", "=style", "casual=", ""])
-def test_factor_option_is_name_and_factor(pair: str) -> None:
-    with pytest.raises(UserInputError, match="is not NAME=FACTOR"):
-        parse_factors([pair])
+def test_an_option_in_pairs_is_name_and_value(pair: str) -> None:
+    with pytest.raises(UserInputError, match=r"--factor .* is not NAME=VALUE: write for example --factor plain=style"):
+        parse_pairs("--factor", [pair], "plain=style")
 
 
-def test_factor_option_may_be_repeated() -> None:
-    assert parse_factors(["a=style", "b=topic", "a=style"]) == {"a": "style", "b": "topic"}
+def test_an_option_in_pairs_may_be_repeated() -> None:
+    assert parse_pairs("--factor", ["a=style", "b=topic", "a=style"], "") == {"a": "style", "b": "topic"}
     with pytest.raises(UserInputError, match="gives 'a' both style and topic"):
-        parse_factors(["a=style", "a=topic"])
+        parse_pairs("--factor", ["a=style", "a=topic"], "")
+
+
+def test_writers_of_all_variants_or_of_one_are_kept(source: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "casual\tstyle\t2\tsomebody" in _run("import", source, "--out", str(out), "--writer", "somebody").stdout
+    assert "casual\tstyle\t2\tsomebody" in _run("show", str(out)).stdout
+    assert "casual\tstyle\t2\tx" in _run("import", source, "--out", str(tmp_path / "o2"), "--writer", "somebody", "--writer", "casual=x").stdout
+    assert "--writer rap=x: " in str(_fails("import", source, "--out", str(tmp_path / "o3"), "--writer", "rap=x"))
+    assert "both speak of every variant" in str(_fails("import", source, "--out", str(tmp_path / "o4"), "--writer", "x", "--writer", "y"))
+
+
+def test_check_counts_tokens_with_a_models_tokenizer(source: str, tmp_path: Path) -> None:
+    model = str(save_tiny_llama(tmp_path / "model", seed=0))
+    lines = _run("check", source, "--model", model, "--max-tokens", "60").stdout.splitlines()
+    assert "texts over 60 tokens: 1:" in lines
+    assert any(line.startswith("2\toriginal\t") for line in lines)
+    assert "texts over 1024 tokens: 0" in _run("check", source, "--model", model).stdout
+    found = json.loads(_run("check", source, "--model", model, "--max-tokens", "60", "--json").stdout)["check"]
+    assert (found["max_tokens"], [entry["document_id"] for entry in found["over_long"]]) == (60, ["2"])
 
 
 def test_printable_text_is_one_line_without_control_characters() -> None:
