@@ -34,8 +34,13 @@ $run finetune $train --num-documents 1000 --learning-rate "$lora_rate" --lora-ra
 
 for tuned in full lora8; do
   $run compare --base $base --tuned $out/$tuned --probes $data/probes/pubmed_derived.json.gz --control $data/probes/pubmed_keyword.json.gz \
+    --writer casual=ChatGPT --writer counterfactual=ChatGPT --writer "paraphrase=another LLM" \
     --limit 200 --max-tokens 256 --scores $out/scores --corpus $data/pubmed/abstracts.jsonl.gz --out $out/$tuned-published
   for set in pubmed c4; do
-    $run compare --base $base --tuned $out/$tuned --probes $data/probes/rewrites/$set.jsonl.gz --writer "one LLM writer" --max-tokens 256 --scores $out/scores --out $out/$tuned-$set
+    $run compare --base $base --tuned $out/$tuned --probes $data/probes/rewrites/$set.jsonl.gz --writer "one LLM" \
+      --max-tokens 256 --scores $out/scores --out $out/$tuned-$set
   done
 done
+
+.venv/bin/python experiments/first_dissection_tables.py $out > $out/tables.md
+echo "tables: $out/tables.md"

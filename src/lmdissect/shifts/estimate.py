@@ -9,7 +9,7 @@ The reference is the original (the paper's), or the control: then the shift is t
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval, holm, sign_flip_p_values
 
-__all__ = ["MIN_DOCUMENTS", "Estimate", "estimate_gains", "estimate_mean", "estimate_means", "estimate_shifts", "seeded_rng"]
+__all__ = ["MIN_DOCUMENTS", "Estimate", "estimate_gains", "estimate_means", "estimate_shifts", "label_means", "seeded_rng"]
 
 MIN_DOCUMENTS = 2
 """Fewest documents a mean with an interval can stand on."""
@@ -54,17 +54,53 @@ def seeded_rng(config: ShiftConfig, purpose: str) -> np.random.Generator:
     return np.random.default_rng([config.seed, *purpose.encode()])
 
 
-def estimate_mean(values_D: Floats, means_R: Floats, p_value: float, config: ShiftConfig) -> Estimate:
-    """Mean of ``values_D`` (no NaN) with the interval that its resampled means give."""
-    low, high, method = confidence_interval(values_D, means_R, config.level, config.ci_method)
-    return Estimate(float(values_D.mean()), low, high, method, p_value, len(values_D))
+def estimate_means(values_DK: Floats, config: ShiftConfig) -> tuple[list[Estimate], Floats]:
+    """Mean of each column over the documents that have it (not NaN), with interval and test.
+
+    Columns that the same documents have are drawn together, so that ratios and differences of them keep their pairing, and a draw is made once for
+    all of them. What else is computed changes nothing: every group of columns starts with the same seed.
+
+    Args:
+        values_DK: One row per document; every column has at least `MIN_DOCUMENTS` numbers.
+        config: Level, draws, method, seed.
+
+    Returns:
+        One estimate per column, and the resampled means, shape (R, K).
+    """
+    present_DK = ~np.isnan(values_DK)
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for column in range(values_DK.shape[1]):
+        groups[present_DK[:, column].tobytes()].append(column)
+    means_RK = np.empty((config.num_draws, values_DK.shape[1]))
+    estimates: dict[int, Estimate] = {}
+    for columns in groups.values():
+        values = values_DK[present_DK[:, columns[0]]][:, columns]
+        means_RK[:, columns] = bootstrap_means(values, config.num_draws, seeded_rng(config, "bootstrap"))
+        p_values = sign_flip_p_values(values, config.num_draws, seeded_rng(config, "sign-flip"))
+        for number, column in enumerate(columns):
+            low, high, method = confidence_interval(values[:, number], means_RK[:, column], config.level, config.ci_method)
+            estimates[column] = Estimate(float(values[:, number].mean()), low, high, method, float(p_values[number]), len(values))
+    return [estimates[column] for column in range(values_DK.shape[1])], means_RK
 
 
-def estimate_means(values_DK: Floats, config: ShiftConfig) -> list[Estimate]:
-    """Mean of each column of ``values_DK`` (no NaN) with interval and test; all columns share each draw."""
-    means_RK = bootstrap_means(values_DK, config.num_draws, seeded_rng(config, "bootstrap"))
-    p_values = sign_flip_p_values(values_DK, config.num_draws, seeded_rng(config, "sign-flip"))
-    return [estimate_mean(values_DK[:, column], means_RK[:, column], float(p_value), config) for column, p_value in enumerate(p_values)]
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One row of the shift table before its interval: values of every document, NaN where the pair cannot be used."""
+
+    variant: str
+    reference: str
+    normalization: str
+    base_contrast_D: Floats
+    tuned_contrast_D: Floats
+    gain_D: Floats
+
+    @property
+    def num_documents(self) -> int:
+        return int((~np.isnan(self.gain_D)).sum())
+
+    @property
+    def shift_D(self) -> Floats:
+        return self.tuned_contrast_D - self.base_contrast_D
 
 
 def estimate_shifts(paired: PairedScores, config: ShiftConfig) -> tuple[list[FactorShift], list[UnavailableRow]]:
@@ -78,21 +114,24 @@ def estimate_shifts(paired: PairedScores, config: ShiftConfig) -> tuple[list[Fac
 
     Source: Zhang & Wu (2024), section 2, for the contrast per token and its change; intervals, tests, net shifts and shares are ours.
     """
-    rows: list[FactorShift] = []
     unavailable: list[UnavailableRow] = []
+    comparisons: list[_Comparison] = []
     for normalization in paired.normalizations:
-        for variant, reference in _comparisons(paired):
-            row, reasons = _estimate_row(paired, variant, reference, normalization, config)
-            unavailable.extend(UnavailableRow(table, variant, reference, normalization, reason) for table, reason in reasons)
-            if row is not None:
-                rows.append(row)
+        for variant, reference in _pairings(paired):
+            comparison = _compare(paired, variant, reference, normalization)
+            if comparison.num_documents >= MIN_DOCUMENTS:
+                comparisons.append(comparison)
+            else:
+                reason = f"{comparison.num_documents} documents have both texts whole; at least {MIN_DOCUMENTS} are needed"
+                unavailable.append(UnavailableRow("shifts", variant, reference, normalization, reason))
     if not paired.tokenizers_equal:
         reason = "the models' tokenizers differ: only per-byte numbers can be compared"
         unavailable.extend(UnavailableRow("shifts", "all", "all", normalization, reason) for normalization in ("token", "document"))
-    return _with_holm(rows), unavailable
+    rows, no_shares = _estimate_rows(paired, comparisons, config) if comparisons else ([], [])
+    return _with_holm(rows), [*unavailable, *no_shares]
 
 
-def _comparisons(paired: PairedScores) -> Iterator[tuple[str, str]]:
+def _pairings(paired: PairedScores) -> Iterator[tuple[str, str]]:
     """(variant, reference) pairs in report order."""
     for variant, factor in paired.factors.items():
         yield variant, "original"
@@ -100,51 +139,54 @@ def _comparisons(paired: PairedScores) -> Iterator[tuple[str, str]]:
             yield variant, "control"
 
 
-def _estimate_row(
-    paired: PairedScores, variant: str, reference: str, normalization: str, config: ShiftConfig
-) -> tuple[FactorShift | None, list[tuple[str, str]]]:
+def _compare(paired: PairedScores, variant: str, reference: str, normalization: str) -> _Comparison:
     names = {"original": ORIGINAL, "control": paired.control or ORIGINAL}
     base, tuned = paired.base_values[normalization], paired.tuned_values[normalization]
     base_contrast = base[names[reference]] - base[variant]
     tuned_contrast = tuned[names[reference]] - tuned[variant]
     gain = paired.gains(normalization, ORIGINAL)
     usable = ~np.isnan(base_contrast + tuned_contrast + gain)
-    if normalization == "document":
-        usable &= ~(
-            paired.truncated[variant] | paired.truncated[names[reference]] | paired.truncated[ORIGINAL]
-        )  # the original's gain stands in the row
-    num_documents = int(usable.sum())
-    if num_documents < MIN_DOCUMENTS:
-        return None, [("shifts", f"{num_documents} documents have both texts whole; at least {MIN_DOCUMENTS} are needed")]
-    shift_D, gain_D = (tuned_contrast - base_contrast)[usable], gain[usable]
-    means_RK = bootstrap_means(np.stack([shift_D, gain_D], axis=1), config.num_draws, seeded_rng(config, "bootstrap"))
-    p_values = sign_flip_p_values(shift_D[:, None], config.num_draws, seeded_rng(config, "sign-flip"))
-    shift = estimate_mean(shift_D, means_RK[:, 0], float(p_values[0]), config)
-    gained = estimate_mean(gain_D, means_RK[:, 1], 1.0, config)
-    share, share_low, share_high, reason = _share(shift, gained, means_RK, config)
-    row = FactorShift(
-        base_model=paired.base.model,
-        tuned_model=paired.tuned.model,
-        factor=paired.factors[variant],
-        variant=variant,
-        reference=reference,
-        normalization=normalization,
-        estimate=shift.estimate,
-        ci_low=shift.ci_low,
-        ci_high=shift.ci_high,
-        level=config.level,
-        ci_method=shift.ci_method,
-        p_value=shift.p_value,
-        p_holm=shift.p_value,
-        num_documents=num_documents,
-        base_contrast=float(base_contrast[usable].mean()),
-        tuned_contrast=float(tuned_contrast[usable].mean()),
-        gain=gained.estimate,
-        share=share,
-        share_ci_low=share_low,
-        share_ci_high=share_high,
-    )
-    return row, [] if reason is None else [("shifts.share", reason)]
+    if normalization == "document":  # the original's gain stands in the row too
+        usable &= ~(paired.truncated[variant] | paired.truncated[names[reference]] | paired.truncated[ORIGINAL])
+    columns = (np.where(usable, values, np.nan) for values in (base_contrast, tuned_contrast, gain))
+    return _Comparison(variant, reference, normalization, *columns)
+
+
+def _estimate_rows(paired: PairedScores, comparisons: Sequence[_Comparison], config: ShiftConfig) -> tuple[list[FactorShift], list[UnavailableRow]]:
+    columns = [values for comparison in comparisons for values in (comparison.shift_D, comparison.gain_D)]
+    estimates, means_RK = estimate_means(np.stack(columns, axis=1), config)
+    rows: list[FactorShift] = []
+    no_shares: list[UnavailableRow] = []
+    for number, comparison in enumerate(comparisons):
+        shift, gain = estimates[2 * number : 2 * number + 2]
+        share, share_low, share_high, reason = _share(shift, gain, means_RK[:, 2 * number : 2 * number + 2], config)
+        if reason is not None:
+            no_shares.append(UnavailableRow("shifts.share", comparison.variant, comparison.reference, comparison.normalization, reason))
+        rows.append(
+            FactorShift(
+                base_model=paired.base.model,
+                tuned_model=paired.tuned.model,
+                factor=paired.factors[comparison.variant],
+                variant=comparison.variant,
+                reference=comparison.reference,
+                normalization=comparison.normalization,
+                estimate=shift.estimate,
+                ci_low=shift.ci_low,
+                ci_high=shift.ci_high,
+                level=config.level,
+                ci_method=shift.ci_method,
+                p_value=shift.p_value,
+                p_holm=shift.p_value,
+                num_documents=comparison.num_documents,
+                base_contrast=float(np.nanmean(comparison.base_contrast_D)),
+                tuned_contrast=float(np.nanmean(comparison.tuned_contrast_D)),
+                gain=gain.estimate,
+                share=share,
+                share_ci_low=share_low,
+                share_ci_high=share_high,
+            )
+        )
+    return rows, no_shares
 
 
 def _share(
@@ -175,18 +217,27 @@ def _with_holm(rows: list[FactorShift]) -> list[FactorShift]:
 
 def estimate_gains(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
     """Mean gain of every variant's texts (and the originals'), per normalization, with interval and p-value; and what could not be computed."""
-    rows: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    columns: list[Floats] = []
     unavailable: list[UnavailableRow] = []
     for normalization in paired.normalizations:
         for variant in (ORIGINAL, *paired.factors):
-            values = paired.gains(normalization, variant)
+            values_D = paired.gains(normalization, variant)
             if normalization == "document":
-                values = np.where(paired.truncated[variant], np.nan, values)
-            values_D = values[~np.isnan(values)]
-            if len(values_D) < MIN_DOCUMENTS:
-                reason = f"{len(values_D)} documents have this text whole and scored; at least {MIN_DOCUMENTS} are needed"
+                values_D = np.where(paired.truncated[variant], np.nan, values_D)
+            num_documents = int((~np.isnan(values_D)).sum())
+            if num_documents < MIN_DOCUMENTS:
+                reason = f"{num_documents} documents have this text whole and scored; at least {MIN_DOCUMENTS} are needed"
                 unavailable.append(UnavailableRow("gains", variant, variant, normalization, reason))
                 continue
-            [mean] = estimate_means(values_D[:, None], config)
-            rows.append({"variant": variant, "factor": paired.factors.get(variant), "normalization": normalization, **mean.to_row()})
-    return rows, unavailable
+            labels.append({"variant": variant, "factor": paired.factors.get(variant), "normalization": normalization})
+            columns.append(values_D)
+    return label_means(labels, columns, config), unavailable
+
+
+def label_means(labels: Sequence[dict[str, Any]], columns: Sequence[Floats], config: ShiftConfig) -> list[dict[str, Any]]:
+    """Rows of a table: each label with the estimate of its column, shape (D,)."""
+    if not columns:
+        return []
+    estimates, _ = estimate_means(np.stack(columns, axis=1), config)
+    return [{**label, **mean.to_row()} for label, mean in zip(labels, estimates, strict=True)]

@@ -113,7 +113,7 @@ def _rows(paired: PairedScores, variant: str, selection: str, spans: dict[int, l
             "tuned_contrast": float(contrasts[:, 1, column].mean()),
             **mean.to_row(),
         }
-        for column, (statistic, mean) in enumerate(zip(_STATISTICS, estimate_means(shift, config), strict=True))
+        for column, (statistic, mean) in enumerate(zip(_STATISTICS, estimate_means(shift, config)[0], strict=True))
     ]
 
 

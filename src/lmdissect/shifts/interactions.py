@@ -13,8 +13,9 @@ import numpy as np
 from lmdissect.factors import ORIGINAL
 from lmdissect.records import UnavailableRow
 from lmdissect.shifts.config import ShiftConfig
-from lmdissect.shifts.estimate import MIN_DOCUMENTS, estimate_means
+from lmdissect.shifts.estimate import MIN_DOCUMENTS, label_means
 from lmdissect.shifts.pairs import PairedScores
+from lmdissect.shifts.resampling import Floats
 
 __all__ = ["interaction_rows", "single_variants"]
 
@@ -44,7 +45,8 @@ def single_variants(both: str, factors: Mapping[str, str]) -> tuple[str, str] | 
 
 def interaction_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
     """The interaction table: one row per combination variant and normalization."""
-    rows: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    columns: list[Floats] = []
     unavailable: list[UnavailableRow] = []
     for variant in (name for name, factor in paired.factors.items() if "+" in factor):
         singles = single_variants(variant, paired.factors)
@@ -53,24 +55,20 @@ def interaction_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[di
             unavailable.append(UnavailableRow("interactions", variant, "original", "all", reason))
             continue
         for normalization in paired.normalizations:
-            row = _row(paired, variant, singles, normalization, config)
-            if row is None:
-                unavailable.append(
-                    UnavailableRow("interactions", variant, "original", normalization, "fewer than 2 documents have all four texts whole")
-                )
-            else:
-                rows.append(row)
-    return rows, unavailable
+            values_D = _values(paired, (ORIGINAL, *singles, variant), normalization)
+            if int((~np.isnan(values_D)).sum()) < MIN_DOCUMENTS:
+                reason = f"fewer than {MIN_DOCUMENTS} documents have all four texts whole"
+                unavailable.append(UnavailableRow("interactions", variant, "original", normalization, reason))
+                continue
+            labels.append({"variant": variant, "first_variant": singles[0], "second_variant": singles[1], "normalization": normalization})
+            columns.append(values_D)
+    return label_means(labels, columns, config), unavailable
 
 
-def _row(paired: PairedScores, variant: str, singles: tuple[str, str], normalization: str, config: ShiftConfig) -> dict[str, Any] | None:
-    original, first, second, both = (paired.gains(normalization, name) for name in (ORIGINAL, *singles, variant))
-    values = original - first - second + both
+def _values(paired: PairedScores, names: tuple[str, ...], normalization: str) -> Floats:
+    """I(d) of every document, shape (D,); NaN where a text is missing, or cut where whole texts are needed."""
+    original, first, second, both = (paired.gains(normalization, name) for name in names)
+    values: Floats = original - first - second + both
     if normalization == "document":
-        cut = np.logical_or.reduce([paired.truncated[name] for name in (ORIGINAL, *singles, variant)])
-        values = np.where(cut, np.nan, values)
-    values_D = values[~np.isnan(values)]
-    if len(values_D) < MIN_DOCUMENTS:
-        return None
-    [mean] = estimate_means(values_D[:, None], config)
-    return {"variant": variant, "first_variant": singles[0], "second_variant": singles[1], "normalization": normalization, **mean.to_row()}
+        values[np.logical_or.reduce([paired.truncated[name] for name in names])] = np.nan
+    return values

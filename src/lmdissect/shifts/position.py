@@ -18,13 +18,12 @@ from lmdissect.factors import ORIGINAL
 from lmdissect.formats.scores import ScoreTable
 from lmdissect.records import UnavailableRow
 from lmdissect.shifts.config import ShiftConfig
-from lmdissect.shifts.estimate import seeded_rng
+from lmdissect.shifts.estimate import MIN_DOCUMENTS, seeded_rng
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval
 
 __all__ = ["bin_edges", "bin_of_position", "cumulative_rows", "position_rows"]
 
-_MIN_DOCUMENTS = 2
 _FIXED_SET_MIN_SHARE = 0.25
 _FIXED_SET_MIN_DOCUMENTS = 10
 
@@ -107,7 +106,7 @@ def _profile(
 ) -> list[dict[str, Any]]:
     shift = tuned_contrast - base_contrast
     num_bins = shift.shape[1]
-    if len(shift) < _MIN_DOCUMENTS:
+    if len(shift) < MIN_DOCUMENTS:
         return []
     means_RK = bootstrap_means(np.concatenate([shift, gain], axis=1), config.num_draws, seeded_rng(config, "position"))
     rows: list[dict[str, Any]] = []
@@ -116,7 +115,7 @@ def _profile(
         drawn = means_RK[:, [number, num_bins + number]]
         drawn = drawn[~np.isnan(drawn).any(axis=1)]
         full_fixed = document_set == "all" or bool(present.all())
-        if int(present.sum()) < _MIN_DOCUMENTS or len(drawn) == 0 or not full_fixed:
+        if int(present.sum()) < MIN_DOCUMENTS or len(drawn) == 0 or not full_fixed:
             continue
         low, high, _ = confidence_interval(shift[present, number], drawn[:, 0], config.level, config.ci_method)
         gain_low, gain_high, _ = confidence_interval(gain[present, number], drawn[:, 1], config.level, config.ci_method)
@@ -152,7 +151,7 @@ def cumulative_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
     for variant, factor in paired.factors.items():
         per_bin = _token_gains(paired, ORIGINAL, num_bins) - _token_gains(paired, variant, num_bins)
         per_bin = per_bin[~np.isnan(per_bin).any(axis=1)]
-        if len(per_bin) < _MIN_DOCUMENTS:
+        if len(per_bin) < MIN_DOCUMENTS:
             unavailable.append(UnavailableRow("cumulative", variant, "original", "document", "fewer than 2 documents"))
             continue
         sums = per_bin.cumsum(axis=1)
