@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -394,6 +395,15 @@ def test_adapter_names_its_base_as_the_user_did(bases: dict[str, Path], tmp_path
     assert _adapter_config(tmp_path / "tuned")["base_model_name_or_path"] == "owner/name@main"
     assert all(str(bases["llama"]).encode() not in path.read_bytes() for path in (tmp_path / "tuned").iterdir())
     assert read_artifact(tmp_path / "tuned", "finetune").config["base"] == "owner/name@main"
+
+
+def test_an_adapter_finds_a_relative_base_from_any_folder(bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(bases["llama"], tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    finetune(resolve_model("base"), DOCUMENTS, _config(lora=LoraSettings(rank=2)), tmp_path / "tuned")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resolve_model("../tuned").folder == tmp_path / "base"
 
 
 def test_chosen_targets(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -313,7 +313,15 @@ def _save(artifact: ArtifactFolder, model: "PreTrainedModel | PeftModel", tokeni
         adapter_config = temporary / "adapter_config.json"
         if adapter_config.is_file():
             settings = json.loads(adapter_config.read_text(encoding="utf-8"))
-            settings["base_model_name_or_path"] = base_reference  # it held the folder, where peft compares vocabularies without asking the hub
+            settings["base_model_name_or_path"] = _from_anywhere(
+                base_reference
+            )  # it held the folder, where peft compares vocabularies without asking the hub
             adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in temporary.iterdir():
             file.replace(artifact.folder / file.name)
+
+
+def _from_anywhere(reference: str) -> str:
+    """A folder or file as an absolute path, so that the adapter finds its base whatever folder a later command is run in; any other reference as it is."""
+    path = Path(reference)
+    return str(path.resolve()) if path.exists() else reference

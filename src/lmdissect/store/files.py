@@ -33,6 +33,11 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How writers in Rust (safetensors, tokenizers) name the operating system's error; they do not raise an OSError."""
 
 
+_TORCH_WRITER = re.compile(r"inline_container|PytorchStreamWriter|iostream error")
+"""What torch.save says when it could not write; it tells no number."""
+_NEARLY_FULL_BYTES = 64_000_000  # it writes in large pieces, so some room may be left
+
+
 @contextmanager
 def output_guard(path: Path) -> Iterator[None]:
     """Turn the operating system's write errors on ``path`` into ours.
@@ -48,9 +53,11 @@ def output_guard(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _write_error(path, error, error.errno) from error
     except Exception as error:
-        if (number := _OS_ERROR.search(str(error))) is None:
-            raise
-        raise _write_error(path, error, int(number[1])) from error
+        if (number := _OS_ERROR.search(str(error))) is not None:
+            raise _write_error(path, error, int(number[1])) from error
+        if _TORCH_WRITER.search(str(error)) and _free_bytes(path) < _NEARLY_FULL_BYTES:
+            raise _write_error(path, error, errno.ENOSPC) from error
+        raise
 
 
 def _write_error(path: Path, error: Exception, number: int | None) -> LmdissectError:

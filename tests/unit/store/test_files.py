@@ -1,6 +1,7 @@
 """Atomic files: the old one or the new one, never half, and the operating system's refusals in our words."""
 
 import errno
+import gc
 import math
 import os
 import resource
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from lmdissect.errors import DamagedArtifactError, LmdissectError, OutOfSpaceError, UnusableOutputError
 from lmdissect.store import (
@@ -252,3 +254,14 @@ def test_replace_folder_into_nowhere(tmp_path: Path) -> None:
     with pytest.raises(UnusableOutputError, match="cannot write"):
         replace_folder(temporary, tmp_path / "no" / "such" / "folder")
     assert temporary.is_dir()
+
+
+def test_a_disk_that_fills_up_while_torch_saves(small_disk: Path) -> None:
+    with pytest.raises(OutOfSpaceError, match="disk full while writing"), output_guard(small_disk):
+        torch.save({"weights": torch.zeros(1_000_000)}, small_disk / "optimizer.pt")
+    gc.collect()  # the traceback holds torch's open file, and the disk could not be unmounted
+
+
+def test_another_error_of_torch_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="does not exist"), output_guard(tmp_path):
+        torch.save({}, tmp_path / "no" / "such" / "folder.pt")
