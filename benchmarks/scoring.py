@@ -74,7 +74,7 @@ def run_ours(texts: Sequence[str], device: str, dtype: str) -> tuple[Callable[[]
     from lmdissect.scoring import ScoringConfig, score_texts
 
     model = load_model(resolve_model(MODEL), LoadOptions(dtype, device))
-    config = ScoringConfig(max_tokens=MAX_TOKENS, batch_tokens=2048 if device == "cpu" else 32768, logits_megabytes=64 if device == "cpu" else 2048)
+    config = ScoringConfig(max_tokens=MAX_TOKENS)
     return lambda: [(score.num_scored, score.total_logprob_nats) for score in score_texts(model, texts, config)], model.model
 
 
@@ -173,7 +173,7 @@ def start_times() -> dict[str, float]:
     return {"help_s": statistics.median(times), "import_loads_torch": float(loads)}
 
 
-def machine() -> str:
+def machine(device: str) -> str:
     """The machine in one line."""
     import torch
 
@@ -184,6 +184,8 @@ def machine() -> str:
             packages.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
+    if device != "cpu":
+        return f"{torch.cuda.get_device_name()}; Python {platform.python_version()}, {', '.join(packages)}"
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, {capability}; Python {platform.python_version()}, {', '.join(packages)}"
 
@@ -193,8 +195,10 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def write_up(rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float], starts: dict[str, float], source: str) -> str:
-    """The page docs/benchmarks.md."""
+def write_up(
+    rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float], starts: dict[str, float], source: str, device: str, dtype: str
+) -> str:
+    """The page in docs/; agreement and start times where they were measured (on a CPU)."""
     by_tool = {row["tool"]: [r for one in rounds for r in one if r["tool"] == row["tool"]] for row in rounds[0]}
     ours = by_tool["ours"]
     lines = [
@@ -202,8 +206,8 @@ def write_up(rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float]
         "",
         "Reproduce with `make bench`. This page is written by `benchmarks/scoring.py`; do not edit it by hand.",
         "",
-        f"Machine: {machine()}.",
-        f"Texts: {len(ours[0]['means'])} ({source}), SmolLM2-135M-Instruct (wheel), float32, up to {MAX_TOKENS} tokens.",
+        f"Machine: {machine(device)}.",
+        f"Texts: {len(ours[0]['means'])} ({source}), SmolLM2-135M-Instruct (wheel), {dtype}, up to {MAX_TOKENS} tokens.",
         f"{len(rounds)} interleaved rounds, each measurement in a fresh process; median (range).",
         "",
         "| tool | scored tokens | tokens/s | peak memory, GB | FLOP rate / matrix product |",
@@ -214,9 +218,11 @@ def write_up(rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float]
         lines.append(
             f"| {tool} | {rows[0]['tokens']} | {spread([r['tokens_per_s'] for r in rows])} | {spread([r['peak_gigabytes'] for r in rows], 2)} | {fractions} % |"
         )
+    size = MATRIX_SIZE if device == "cpu" else 4 * MATRIX_SIZE
+    gflops = spread([row["matrix_gflops"] for rows in by_tool.values() for row in rows])
     lines += [
         "",
-        f"Float32 2048^3 matrix product in the same processes: {spread([r['matrix_gflops'] for rows in by_tool.values() for r in rows])} GFLOP/s.",
+        f"{dtype} {size}^3 matrix product in the same processes: {gflops} GFLOP/s.",
         "",
     ]
     for tool, rows in by_tool.items():
@@ -228,13 +234,17 @@ def write_up(rounds: Sequence[Sequence[dict[str, Any]]], exact: dict[str, float]
     if "minicons" in by_tool:
         difference = max(abs(a - b) for a, b in zip(ours[0]["means"], by_tool["minicons"][0]["means"], strict=True))
         lines.append(f"- Same numbers: the largest difference of a text's mean score from minicons is {difference:.1e} nats.")
-    lines += [
+    if exact:
+        lines += _agreement(exact, starts)
+    return "\n".join([*lines, ""])
+
+
+def _agreement(exact: dict[str, float], starts: dict[str, float]) -> list[str]:
+    return [
         f"- Against a float64 log-softmax over the model's own float32 logits: worst token {exact['worst_token_vs_float64_nats']:.1e} nats.",
         f"- Batched against alone: worst token {exact['worst_token_vs_alone_nats']:.1e} nats, worst document mean {exact['worst_document_vs_alone_nats']:.1e} nats.",
         f"- `lmdissect --help`: {starts['help_s']:.2f} s; `import lmdissect` loads torch: {'yes' if starts['import_loads_torch'] else 'no'}.",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -244,7 +254,7 @@ def main() -> None:
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--out", type=Path, help="default: docs/benchmarks.md, or docs/benchmarks-DEVICE.md")
     parser.add_argument("--child", choices=[*TOOLS, "accuracy"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child == "accuracy":
@@ -262,10 +272,11 @@ def main() -> None:
                 f"{100 * row['flop_fraction']:.0f} % of {row['matrix_gflops']:.0f} GFLOP/s",
                 flush=True,
             )
-    exact = child("--child", "accuracy") if options.device == "cpu" else {}
-    if exact:
-        options.out.write_text(write_up(rounds, exact, start_times(), read_texts()[1]), encoding="utf-8")
-        print(f"written: {options.out}")
+    on_cpu = options.device == "cpu"
+    exact, starts = (child("--child", "accuracy"), start_times()) if on_cpu else ({}, {})
+    out = options.out or ROOT / "docs" / ("benchmarks.md" if on_cpu else f"benchmarks-{options.device.partition(':')[0]}.md")
+    out.write_text(write_up(rounds, exact, starts, read_texts()[1], options.device, options.dtype), encoding="utf-8")
+    print(f"written: {out}")
 
 
 if __name__ == "__main__":
