@@ -97,6 +97,7 @@ def save_scores(
         "factors": dict(probe_set.factors),
         "generators": dict(generators or {}),
         "prompt_hashes": dict(prompt_hashes or {}),
+        "num_threads": 2,
         "probes": probe_set.source,
         "rejected": [],
         "batch_invariance": {"num_texts": 1, "worst_token_nats": 0.0, "worst_document_mean_nats": 0.0, "passed": True},

@@ -25,7 +25,7 @@ class Document:
     Attributes:
         document_id: Unique within its corpus.
         text: The text itself.
-        other_ids: Further ids it goes by (an archive's own id beside a PMID).
+        other_ids: Further ids it goes by: its PMID beside an archive's own id.
     """
 
     document_id: str

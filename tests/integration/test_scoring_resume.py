@@ -217,18 +217,19 @@ def _with_text(texts: Sequence[ProbeText], text: str) -> tuple[ProbeText, ...]:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "named"),
     [
-        lambda probes: replace(probes, texts=_with_text(probes.texts, "another text")),
-        lambda probes: replace(probes, texts=probes.texts[:-1]),
-        lambda probes: replace(probes, factors={**probes.factors, "casual": "formality"}),
-        lambda probes: replace(probes, metadata={"d0": {"keywords": ["drug"]}}),
-        lambda probes: replace(probes, generators={"casual": "somebody else"}),
+        (lambda probes: replace(probes, texts=_with_text(probes.texts, "another text")), "texts: "),
+        (lambda probes: replace(probes, texts=probes.texts[:-1]), "texts: "),
+        (lambda probes: replace(probes, factors={**probes.factors, "casual": "formality"}), "labels: "),
+        (lambda probes: replace(probes, metadata={"d0": {"keywords": ["drug"]}}), "labels: "),
+        (lambda probes: replace(probes, generators={"casual": "somebody else"}), "labels: "),
+        (lambda probes: replace(probes, prompt_hashes={"casual": "another prompt"}), "labels: "),
     ],
-    ids=["text", "fewer", "factor", "key terms", "writer"],
+    ids=["text", "fewer", "factor", "key terms", "writer", "prompt"],
 )
-def test_another_probe_set_is_refused(model: ResolvedModel, uninterrupted: Path, change: object) -> None:
-    with pytest.raises(StaleArtifactError, match="texts"):
+def test_another_probe_set_is_refused(model: ResolvedModel, uninterrupted: Path, change: object, named: str) -> None:
+    with pytest.raises(StaleArtifactError, match=rf"\({named}[^;]*\): choose"):
         score_probe_set(model, change(_probe_set()), CONFIG, uninterrupted)  # type: ignore[operator]
 
 

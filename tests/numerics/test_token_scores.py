@@ -47,6 +47,14 @@ def test_scores_are_the_ones_of_an_explicit_loop(model: LanguageModel, bos: str)
         np.testing.assert_allclose(scores.logprob_nats, expected, atol=2e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("block", [1, 100, 383])
+def test_blocks_of_the_vocabulary_do_not_matter(model: LanguageModel, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = score_texts(model, SENTENCES[:6])
+    monkeypatch.setattr("lmdissect.scoring.logprobs._CPU_BLOCK", block)
+    for before, after in zip(whole, score_texts(model, SENTENCES[:6]), strict=True):
+        np.testing.assert_allclose(after.logprob_nats, before.logprob_nats, atol=1e-5, equal_nan=True)
+
+
 def test_windowed_scores_are_the_loop_over_each_window(model: LanguageModel) -> None:
     config = ScoringConfig(bos="always", window_tokens=16)
     [scores] = score_texts(model, [LONG[:150]], config)

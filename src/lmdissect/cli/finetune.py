@@ -107,4 +107,4 @@ def _lora_settings(rank: int | None, **others: object) -> "LoraSettings | None":
             message = f"{', '.join('--rslora' if name == 'rslora' else f'--lora-{name}' for name in given)}: give --lora-rank too (without it all weights are trained)"
             raise UserInputError(message.replace("--lora-targets", "--lora-target"))
         return None
-    return options.build(LoraSettings, rank=rank, **given)
+    return options.build(LoraSettings, "lora-", rank=rank, **given)

@@ -57,7 +57,9 @@ Control = Annotated[str | None, typer.Option("--control", metavar="FILE", help="
 Factors = Annotated[list[str] | None, typer.Option("--factor", metavar="NAME=FACTOR", help="Factor that a variant changes; may be repeated.")]
 Writers = Annotated[
     list[str] | None,
-    typer.Option("--writer", metavar="[VARIANT=]NAME", help="Who wrote the variants, where the set does not say; may be repeated."),
+    typer.Option(
+        "--writer", metavar="[VARIANT=]NAME", help="Who wrote the variants where the set does not say, or VARIANT whatever it says; may be repeated."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Use N documents, chosen by --seed; fewer are inside more.")]
 MaxTokens = Annotated[
@@ -85,8 +87,13 @@ RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run model
 _Config = TypeVar("_Config", bound="BaseModel")
 
 
-def build(config: type[_Config], **fields: object) -> _Config:
+def build(config: type[_Config], prefix: str = "", **fields: object) -> _Config:
     """A settings object from command-line values, with one clear line where a value is not allowed.
+
+    Args:
+        config: Its class.
+        prefix: What the options of these fields begin with ("lora-").
+        fields: Values by field name.
 
     Raises:
         UserInputError: A value is out of its range.
@@ -97,7 +104,7 @@ def build(config: type[_Config], **fields: object) -> _Config:
         return config.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-") if first["loc"] else "settings"
+        name = f"--{prefix}" + "-".join(str(part) for part in first["loc"]).replace("_", "-") if first["loc"] else "settings"
         message = f"{name}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']!r})" if first["loc"] else first["msg"]
         raise UserInputError(message) from error
 
@@ -159,7 +166,7 @@ def read_probes(
             raise UserInputError(message)
     everyone = {name: common[0] for name in probe_set.factors if name != ORIGINAL} if common else {}
     report_rejected(probe_set.rejected, strict=strict)
-    return replace(probe_set, generators={**probe_set.generators, **everyone, **given_writers})
+    return replace(probe_set, generators={**everyone, **probe_set.generators, **given_writers})
 
 
 def report_rejected(rejected: Sequence["RejectedRecord"], *, strict: bool = False, where: str = "") -> None:

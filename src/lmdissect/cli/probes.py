@@ -78,7 +78,7 @@ def check_probes(
     ] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Least share of common word 5-grams of a near-duplicate, in (0, 1].")] = 0.8,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="Model whose tokens are counted, to find over-long texts; its tokenizer is enough.")
+        str | None, typer.Option("--model", metavar="M", help="Model whose tokenizer counts the tokens, to find over-long texts.")
     ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens a text may have, with --model.")] = 1024,
     factor: options.Factors = None,

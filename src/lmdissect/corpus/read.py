@@ -1,6 +1,6 @@
 """Read training documents from JSONL, Parquet and text files, gzip or not.
 
-.jsonl[.gz]   one object a line: `text`, and an id in `document_id`, else `id`, else `pmid` (the others are kept as further ids)
+.jsonl[.gz]   one object a line: `text`, and an id in `document_id`, else `id`, else `pmid` (which is kept beside the others too)
 .parquet      the same columns
 .txt[.gz]     one document a line
 
@@ -136,16 +136,16 @@ def _document(record: object, name: str) -> Document | str:
         return "no 'text' field that is a string"
     if not text.strip():
         return "empty text"
-    document_id, *other_ids = _given_ids(record) or [name]
-    if any(_LONE_SURROGATE.search(string) for string in (text, document_id, *other_ids)):
+    document_id, pmid = _given_id(record, _ID_FIELDS) or name, _given_id(record, ("pmid",))
+    if any(_LONE_SURROGATE.search(string) for string in (text, document_id, pmid or "")):
         return "lone surrogate: not encodable as UTF-8"
-    return Document(document_id, text, tuple(other_ids))
+    return Document(document_id, text, (pmid,) if pmid is not None and pmid != document_id else ())
 
 
-def _given_ids(record: dict[str, Any]) -> list[str]:
-    values = [record.get(name) for name in _ID_FIELDS]
-    given = [str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip()]
-    return list(dict.fromkeys(given))
+def _given_id(record: dict[str, Any], names: Sequence[str]) -> str | None:
+    values = (record.get(name) for name in names)
+    given = (str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip())
+    return next(given, None)
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

@@ -254,6 +254,9 @@ def _check_model_folder(folder: Path, reference: str, trust: TrustOptions) -> No
     if "auto_map" in config and not trust.trust_remote_code:
         message = f"{reference}: its config asks to run code that comes with the weights; allow it with --trust-remote-code if you trust the author"
         raise UnsafeModelError(message)
+    if "--" in json.dumps(config.get("auto_map", {})):  # "owner/name--module.Class": transformers fetches it, at no revision that we know
+        message = f"{reference}: its config takes code from another repository, which could change without notice: copy that code into the folder"
+        raise UnsafeModelError(message)
     if _model_weights(folder, (_WEIGHTS,)):
         return
     if not _model_weights(folder, _PICKLES):

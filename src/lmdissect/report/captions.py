@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lmdissect.factors import ORIGINAL
-from lmdissect.report.content import CumulativeShare, FactTokenShift, PositionBin, ReportContent, Variant
+from lmdissect.report.content import CumulativeShare, FactTokenShift, Interaction, PositionBin, ReportContent, Variant
 from lmdissect.report.findings import Headline, fact_headline, fact_unit, print_headline, verdict
 from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_level, format_share
 from lmdissect.report.text import join_words
@@ -62,11 +62,12 @@ def position_caption(content: ReportContent) -> str:
         for row in dict.fromkeys((profile[0], profile[-1]))
     ]
     sentences = [f"Gain on the originals: {join_words(ends)}.", *_variant_places(content)]
-    fixed = gain_profile(content, "fixed")
+    fixed = [rows[0].num_documents for variant in content.variants if (rows := position_profile(content, variant.name, "fixed"))]
     if fixed:
+        same = f"{min(fixed):,}" if min(fixed) == max(fixed) else f"{min(fixed):,} to {max(fixed):,}"
         sentences.append(
-            f"Solid: all documents that reach the bin ({profile[0].num_documents:,} in the first, {profile[-1].num_documents:,} in the last). "
-            f"Dashed: the same {format_count(fixed[0].num_documents, 'document')} in every bin, so that a trend is no change of documents."
+            f"Solid: all documents that reach the bin ({profile[0].num_documents:,} in the first, {profile[-1].num_documents:,} in the last for the gain). "
+            f"Dashed: the same documents in every bin ({same}, by variant), so that a trend is no change of documents."
         )
     return " ".join(sentences)
 
@@ -128,6 +129,14 @@ def fact_caption(content: ReportContent) -> str:
     return " ".join(sentences) or "No fact tokens: these probes hold no factual variant whose words could be aligned."
 
 
+def _judge_interaction(row: Interaction) -> str:
+    if row.ci_low <= 0 <= row.ci_high:
+        return "no dependence that can be told from 0."
+    if row.p_value >= ALPHA:
+        return f"though {equate_p('p', row.p_value)} is too weak to say that they depend on each other."
+    return "so they do not move independently here."
+
+
 def _fact_sentence(content: ReportContent, variant: Variant, row: FactTokenShift) -> str:
     decimals = content.decimals["token" if content.tokenizers_equal else "document"]
     where = (
@@ -171,7 +180,7 @@ def interaction_sentences(content: ReportContent) -> list[str]:
     return [
         f"{row.first_variant} and {row.second_variant} (together: {row.variant}): interaction "
         f"{format_estimate(row.estimate, row.ci_low, row.ci_high, content.decimals[row.normalization], UNITS[row.normalization])}, "
-        + ("no dependence that can be told from 0." if row.ci_low <= 0 <= row.ci_high else "so they do not move independently here.")
+        + _judge_interaction(row)
         for row in content.interactions
         if row.normalization == content.normalization
     ]

@@ -264,23 +264,27 @@ def control_sentence(content: ReportContent) -> str:
     )
 
 
-_HELD = ("same writer and prompt frame", "same writer, prompts not recorded")
-
-
 def writer_sentence(content: ReportContent) -> str:
     """Whether a net row holds the variants' writer constant: only if control and variant were written by the same one."""
-    held = [variant.name for variant in content.changed() if variant.writer_match in _HELD]
-    groups = {
-        match: [variant.name for variant in content.changed() if variant.writer_match == match]
-        for match in ("another writer", "same writer, another prompt frame", "not recorded")
-    }
+    groups: dict[str | None, list[str]] = {}
+    for variant in content.changed():
+        groups.setdefault(variant.writer_match, []).append(variant.name)
     reasons = {
         "another writer": "the control was written by another writer",
         "same writer, another prompt frame": "the control was written by the same writer with another prompt",
         "not recorded": "who wrote variant and control is not recorded",
     }
-    sentences = [f"One writer wrote {join_words([*held, 'the control'])}: a net row holds that writer\u2019s habits constant."] if held else []
-    doubtful = [f"for {join_words(names)} {reasons[match]}" for match, names in groups.items() if names]
+    sentences = []
+    if held := groups.get("same writer and prompt frame"):
+        sentences.append(
+            f"One writer wrote {join_words([*held, 'the control'])} with one prompt frame: a net row holds the writer\u2019s habits constant."
+        )
+    if likely := groups.get("same writer, prompts not recorded"):
+        sentences.append(
+            f"One writer wrote {join_words([*likely, 'the control'])}; the prompts are not recorded, and a net row holds the writer\u2019s habits "
+            "constant only as far as they agreed."
+        )
+    doubtful = [f"for {join_words(groups[match])} {reason}" for match, reason in reasons.items() if match in groups]
     if doubtful:
         sentences.append(
             f"{capitalize_first(join_words(doubtful))}: there a net row is a check of how much the writer may matter, not the true value."

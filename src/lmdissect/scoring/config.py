@@ -8,7 +8,11 @@ __all__ = ["ScoringConfig", "SizedScoringConfig"]
 
 
 class ScoringConfig(BaseModel):
-    """How texts are scored. Every field is part of an artifact's key: each can change the last bits of a score."""
+    """How texts are scored. Every field is part of an artifact's key: each can change the last bits of a score.
+
+    The number of CPU threads can as well, and is no field: a run may be resumed on another machine. It is recorded, and a comparison of two score
+    folders says so where it differs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -45,7 +45,7 @@ def target_logprobs(
     width = block or vocabulary
     peak_N = torch.full(targets_N.shape, torch.finfo(torch.float32).min, device=targets_N.device)  # -inf would make a block of -inf NaN
     sum_N = torch.zeros_like(peak_N)
-    target_N = torch.empty_like(peak_N)
+    target_N = torch.full_like(peak_N, torch.nan)  # a target outside the vocabulary stays NaN, which no caller lets pass
     for first in range(0, vocabulary, width):
         stop = min(first + width, vocabulary)
         logits_NV = logits_of(first, stop)

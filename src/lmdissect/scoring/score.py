@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from lmdissect.errors import InterruptedRunError, NonFiniteScoreError
+from lmdissect.errors import InterruptedRunError, ModelReferenceError, NonFiniteScoreError
 from lmdissect.formats.scores import STAGE, write_scores
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import LanguageModel, LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
@@ -58,11 +58,13 @@ def score_texts(model: LanguageModel, texts: Sequence[str], config: ScoringConfi
 
     Raises:
         NonFiniteScoreError: A log-probability is NaN or infinite.
+        ModelReferenceError: The tokenizer gives tokens that the model does not have.
     """
     chosen = (config or ScoringConfig()).sized_for(model.device.type)
     probes = [ProbeText(str(number), "text", text) for number, text in enumerate(texts)]
     tokenizer = TextTokenizer(model.tokenizer, chosen.bos)
     plan = make_plan(probes, tokenizer, _max_input(model, chosen), chosen)
+    _refuse_unknown_tokens(model, plan, probes)
     scored: dict[int, npt.NDArray[np.float32]] = {}
     for chunk in plan.chunks:
         for indices, logprobs in _score_chunk(model, plan, chunk, probes, chosen):
@@ -105,8 +107,6 @@ def score_probe_set(
         if artifact.finished is not None:
             shown.say(f"{folder}: scored before with the same model, texts and settings; reused")
             return _summary(folder, artifact.finished.counts, reused=True)
-        for line in artifact.describe_damage():
-            shown.say(line)
         return _score(artifact, load_model(resolved, options), probe_set, sized, shown, StopRequest() if stop is None else stop)
 
 
@@ -126,20 +126,36 @@ def _settings(config: SizedScoringConfig, options: LoadOptions) -> dict[str, Any
 
 def _inputs(resolved: ResolvedModel, probe_set: ProbeSet, config: SizedScoringConfig) -> dict[str, Any]:
     tokenizer = TextTokenizer(load_tokenizer(resolved), config.bos).fingerprint()
-    return {"model": {**fingerprint_model(resolved).to_json(), "tokenizer": tokenizer}, "texts": _hash_texts(probe_set)}
+    return {
+        "model": {**fingerprint_model(resolved).to_json(), "tokenizer": tokenizer},
+        "texts": fingerprint([[text.document_id, text.variant, hash_text(text.text)] for text in probe_set.texts]),
+        "labels": fingerprint(_labels(probe_set)),
+    }
 
 
-def _hash_texts(probe_set: ProbeSet) -> str:
-    """Hash of everything of the probe set that the artifact carries on: texts, factors, writers and key terms."""
-    rows = [[text.document_id, text.variant, hash_text(text.text)] for text in probe_set.texts]
+def _labels(probe_set: ProbeSet) -> dict[str, Any]:
+    """What the artifact carries on beside texts: factors, writers, prompts and key terms."""
     key_terms = {document_id: fields["keywords"] for document_id, fields in probe_set.metadata.items() if fields.get("keywords")}
-    labels = {name: dict(getattr(probe_set, name)) for name in ("factors", "generators", "prompt_hashes")}
-    return fingerprint({"texts": rows, "key_terms": key_terms, **labels})
+    return {"key_terms": key_terms, **{name: dict(getattr(probe_set, name)) for name in ("factors", "generators", "prompt_hashes")}}
 
 
 def _max_input(model: LanguageModel, config: SizedScoringConfig) -> int | None:
     limits = [limit for limit in (model.max_context, config.window_tokens) if limit is not None]
     return min(limits, default=None)
+
+
+def _refuse_unknown_tokens(model: LanguageModel, plan: ScoringPlan, asked: Sequence[ProbeText]) -> None:
+    """A tokenizer with more tokens than the model has rows (one was added, and the model not resized) would score tokens that the model cannot know."""
+    embeddings: Any = model.model.get_input_embeddings()
+    vocabulary = int(embeddings.num_embeddings)
+    for text, first_asked in zip(plan.texts, plan.first_asked, strict=True):
+        if len(text.tokens.token_id) and int(text.tokens.token_id.max()) >= vocabulary:
+            where = asked[first_asked]
+            message = (
+                f"document {where.document_id} ({where.variant}): the tokenizer of {model.resolved.reference} gives token {int(text.tokens.token_id.max())}, "
+                f"and the model knows {vocabulary}: use the tokenizer that belongs to the weights, or resize the model's embeddings"
+            )
+            raise ModelReferenceError(message)
 
 
 def _score(
@@ -152,6 +168,7 @@ def _score(
 ) -> ScoringSummary:
     tokenizer = TextTokenizer(model.tokenizer, config.bos)
     plan = make_plan(probe_set.texts, tokenizer, _max_input(model, config), config)
+    _refuse_unknown_tokens(model, plan, probe_set.texts)
     scored = _score_chunks(artifact, model, plan, probe_set.texts, config, progress, stop)
     scores = [_text_scores(plan.texts[index], scored.get(index), bool(tokenizer.prefix_ids)) for index in plan.index_of]
     write_scores(artifact, probe_set, scores)
@@ -202,6 +219,8 @@ def _score_chunks(
 ) -> dict[int, npt.NDArray[np.float32]]:
     """Scores of every distinct text by index: read from finished chunks, computed for the others."""
     stored = artifact.chunks()
+    for line in artifact.describe_damage():
+        progress.say(line)
     scored: dict[int, npt.NDArray[np.float32]] = {}
     for path in stored.values():
         table = read_table(path)

@@ -64,10 +64,11 @@ def fact_token_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
             chosen = {document: [span for span in found if _selector(paired, document, selection)(span)] for document, found in spans.items()}
             found_rows = _rows(paired, variant, selection, chosen, config)
             rows += found_rows
-            if not found_rows:
-                unavailable.append(
-                    UnavailableRow("fact_tokens", variant, "original", "token", f"{selection}: fewer than 2 documents have such tokens")
-                )
+            for statistic in _STATISTICS:
+                if statistic not in {row["statistic"] for row in found_rows}:
+                    whole = " in whole texts" if statistic == "sum" else ""
+                    reason = f"{selection}, {statistic}: fewer than {MIN_DOCUMENTS} documents have such tokens{whole}"
+                    unavailable.append(UnavailableRow("fact_tokens", variant, "original", "token" if statistic == "mean" else "document", reason))
     return rows, unavailable
 
 
@@ -77,8 +78,17 @@ def _spans_by_document(paired: PairedScores, variant: str) -> dict[int, list[Cha
     for number, document_id in enumerate(paired.documents):
         row, other = table.rows[document_id, ORIGINAL], table.rows.get((document_id, variant))
         if other is not None and not np.isnan(paired.gains(paired.normalizations[0], variant)[number]):
-            spans[number] = changed_spans(table.texts[row], table.texts[other])
+            ends = [_kept_chars(table, kept) for kept in (row, other)]
+            found = changed_spans(table.texts[row], table.texts[other])
+            spans[number] = [
+                span for span in found if all(side is None or side[1] <= end for side, end in zip((span.original, span.variant), ends, strict=True))
+            ]
     return spans
+
+
+def _kept_chars(table: ScoreTable, row: int) -> int:
+    """Where the tokens of a text end: before its end if a token limit cut it. A span is compared only if neither side lies beyond."""
+    return int(table.token_char_end[table.tokens(row)][-1]) if table.truncated[row] else len(table.texts[row])
 
 
 def _selector(paired: PairedScores, document: int, selection: str) -> Callable[[ChangedSpan], bool]:
@@ -98,22 +108,27 @@ def _rows(paired: PairedScores, variant: str, selection: str, spans: dict[int, l
         right = _selected(paired, variant, document, [span.variant for span in found if span.variant])
         if left.any() and right.any():
             measured.append((_contrasts(paired, variant, document, left, right), int(left.sum()), int(right.sum())))
-    if len(measured) < MIN_DOCUMENTS:
+    if not measured:
         return []
-    contrasts = np.stack([values for values, _, _ in measured])  # (D, model, statistic)
+    contrasts = np.stack([values for values, _, _ in measured])  # (D, model, statistic), NaN for the sums of a cut pair
     shift = contrasts[:, 1] - contrasts[:, 0]
+    present = ~np.isnan(shift)
+    columns = [column for column in range(len(_STATISTICS)) if present[:, column].sum() >= MIN_DOCUMENTS]
+    if not columns:
+        return []
+    counts = np.array([[num_left, num_right] for _, num_left, num_right in measured])
     return [
         {
             "variant": variant,
             "selection": selection,
-            "statistic": statistic,
-            "num_original_tokens": sum(count for _, count, _ in measured),
-            "num_variant_tokens": sum(count for _, _, count in measured),
-            "base_contrast": float(contrasts[:, 0, column].mean()),
-            "tuned_contrast": float(contrasts[:, 1, column].mean()),
+            "statistic": _STATISTICS[column],
+            "num_original_tokens": int(counts[present[:, column], 0].sum()),
+            "num_variant_tokens": int(counts[present[:, column], 1].sum()),
+            "base_contrast": float(contrasts[present[:, column], 0, column].mean()),
+            "tuned_contrast": float(contrasts[present[:, column], 1, column].mean()),
             **mean.to_row(),
         }
-        for column, (statistic, mean) in enumerate(zip(_STATISTICS, estimate_means(shift, config)[0], strict=True))
+        for column, mean in zip(columns, estimate_means(shift[:, columns], config)[0], strict=True)
     ]
 
 
@@ -127,11 +142,13 @@ def _selected(paired: PairedScores, variant: str, document: int, ranges: Sequenc
 
 
 def _contrasts(paired: PairedScores, variant: str, document: int, left: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> Floats:
-    """Contrast of the selected tokens under (base, tuned), as (mean, sum): shape (2, 2)."""
+    """Contrast of the selected tokens under (base, tuned), as (mean, sum): shape (2, 2). The sums of a pair that a token limit cut are NaN."""
     values = np.empty((2, 2))
     for number, table in enumerate((paired.base, paired.tuned)):
         scores = [_token_scores(paired, table, name, document)[mask] for name, mask in ((ORIGINAL, left), (variant, right))]
         values[number] = scores[0].mean() - scores[1].mean(), scores[0].sum() - scores[1].sum()
+    if paired.truncated[ORIGINAL][document] or paired.truncated[variant][document]:
+        values[:, 1] = np.nan
     return values
 
 

@@ -26,7 +26,6 @@ __all__ = ["ShiftSummary", "measure_shifts"]
 
 _NET_BELOW_KEPT_WORDS = 0.5
 _LISTED_DROPPED = 1000
-_CURE = "choose another --out (finished scores serve again: lmdissect shift, or compare with --scores), or delete that folder first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,8 @@ def measure_shifts(
     checks = {name: dict(check) for name, check in (extra_checks or {}).items()}
     inputs = {"base_scores": _identify(base), "tuned_scores": _identify(tuned), "notes": list(notes), "extra_checks": checks}
     paired = pair_scores(base, tuned)
-    with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs, cure=_CURE) as artifact:
+    cure = f"choose another --out; lmdissect shift --base {base_folder} --tuned {tuned_folder} --out DIR takes the scores that are finished"
+    with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs, cure=cure) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: shifts measured before from the same scores; reused")
             counts = artifact.finished.counts
@@ -107,7 +107,7 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         task.advance(1)
         gains, no_gains = estimate_gains(paired, config)
         task.advance(1)
-        position = position_rows(paired, config)
+        position, no_bins = position_rows(paired, config)
         task.advance(1)
         cumulative, no_cumulative = cumulative_rows(paired, config)
         task.advance(1)
@@ -115,9 +115,10 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         task.advance(1)
         interactions, no_interactions = interaction_rows(paired, config)
         task.advance(1)
+    losses = _loss_rows(paired)
     rows = {
         "shifts": [asdict(row) for row in shifts],
-        "losses": _loss_rows(paired),
+        "losses": losses,
         "gains": gains,
         "position": position,
         "cumulative": cumulative,
@@ -126,7 +127,11 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         "examples": _example_rows(paired, config),
     }
     tables = {name: pa.Table.from_pylist(content, schema=SCHEMAS[name]) for name, content in rows.items()}
-    missing = [*unavailable, *no_gains, *_token_tables(paired), *no_cumulative, *no_facts, *no_interactions]
+    absent = {ORIGINAL, *paired.factors} - {row["variant"] for row in losses}
+    no_losses = [
+        UnavailableRow("losses", variant, variant, "token", "no document has this text whole under both models") for variant in sorted(absent)
+    ]
+    missing = [*unavailable, *no_gains, *no_losses, *no_bins, *_token_tables(paired), *no_cumulative, *no_facts, *no_interactions]
     return tables, _details(paired, shifts, missing, config)
 
 
@@ -240,10 +245,11 @@ def _checks(paired: PairedScores, shifts: Sequence[FactorShift]) -> dict[str, di
         text = "the two models are identical; every shift is exactly 0" if zero else "identical models, but a shift is not 0"
         checks["identical models give shifts of exactly 0"] = {"passed": zero, "text": text}
     same = all(base.config[name] == tuned.config[name] for name in ("device", "dtype")) and base.versions.get("torch") == tuned.versions.get("torch")
-    checks["scored under equal conditions"] = {
-        "passed": same,
-        "text": f"base on {base.config['device']} in {base.config['dtype']}, tuned on {tuned.config['device']} in {tuned.config['dtype']}",
-    }
+    same = same and base.details["num_threads"] == tuned.details["num_threads"]
+    where = [
+        f"{manifest.config['device']} in {manifest.config['dtype']} with {manifest.details['num_threads']} CPU threads" for manifest in (base, tuned)
+    ]
+    checks["scored under equal conditions"] = {"passed": same, "text": f"base on {where[0]}, tuned on {where[1]}"}
     return checks
 
 

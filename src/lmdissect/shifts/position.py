@@ -8,6 +8,7 @@ Bins of the 0-based position among a text's own tokens: 0, 1, 2-3, 4-7, 8-15, ..
 Shape letters: D documents, K bins, R draws.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,17 +70,18 @@ def _num_bins(paired: PairedScores) -> int:
     return int(bin_of_position(np.array([max(longest - 1, 0)]))[0]) + 1
 
 
-def position_rows(paired: PairedScores, config: ShiftConfig) -> list[dict[str, Any]]:
+def position_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
     """The position table: per variant, document set and bin, shift of the bin contrast and gain of the originals, with intervals.
 
     Document set ``all``: the documents whose texts both have a scored token in the bin. ``fixed``: the same documents in every bin, those that reach
     the last bin that at least a quarter of the documents (and ten) reach; so a trend over bins is not a change of documents. Needs equal tokenizers.
     """
     if not paired.tokenizers_equal:
-        return []
+        return [], []
     num_bins = _num_bins(paired)
     original_base, original_tuned = (_bin_scores(paired, table, ORIGINAL, num_bins).mean for table in (paired.base, paired.tuned))
     rows: list[dict[str, Any]] = []
+    unavailable: list[UnavailableRow] = []
     for variant, factor in paired.factors.items():
         base_contrast = original_base - _bin_scores(paired, paired.base, variant, num_bins).mean
         tuned_contrast = original_tuned - _bin_scores(paired, paired.tuned, variant, num_bins).mean
@@ -87,8 +89,18 @@ def position_rows(paired: PairedScores, config: ShiftConfig) -> list[dict[str, A
         kept = ~np.isnan(base_contrast).all(axis=1)
         sets = {"all": kept, "fixed": _fixed_set(base_contrast)}
         for name, documents in sets.items():
-            rows += _profile(name, variant, factor, base_contrast[documents], tuned_contrast[documents], gain[documents], config)
-    return rows
+            profile = _profile(name, variant, factor, base_contrast[documents], tuned_contrast[documents], gain[documents], config)
+            rows += profile
+            unavailable += [UnavailableRow("position", variant, "original", "token", reason) for reason in _missing(name, profile, base_contrast)]
+    return rows, unavailable
+
+
+def _missing(document_set: str, profile: Sequence[dict[str, Any]], contrast_DK: Floats) -> list[str]:
+    """Why rows are missing that could have been expected: bins that a single document reaches, or no fixed set at all."""
+    if document_set == "fixed":
+        return [] if profile else [f"fixed: no bin is reached by {_FIXED_SET_MIN_DOCUMENTS} documents and a quarter of them"]
+    alone = np.flatnonzero((~np.isnan(contrast_DK)).sum(axis=0) == 1).tolist()
+    return [f"all, from position {bin_edges(number)[0]}: a single document has both texts there" for number in alone]
 
 
 def _fixed_set(contrast_DK: Floats) -> npt.NDArray[np.bool_]:

@@ -48,7 +48,7 @@ __all__ = [
     "versions",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a stored format or a formula changes, so that older artifacts are not served as new ones."""
 
 _MANIFEST = "manifest.json"
@@ -284,7 +284,7 @@ def _take_lock(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "unknown"
-        message = f"another process ({owner}) is writing {folder}: wait until it ends, stop it, or choose another --out"
+        message = f"another process ({owner}) is writing {folder}: wait until it ends, or stop it"
         raise OutputLockedError(message) from error
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode())
@@ -349,10 +349,15 @@ def read_artifact(folder: Path, stage: str) -> Manifest:
     """Manifest of a finished artifact whose files were all verified against it.
 
     Raises:
-        UnreadableInputError: No finished artifact there, or one of another stage.
+        UnreadableInputError: No finished artifact there, or one of another stage or format version.
         DamagedArtifactError: A file is missing or changed; the message names it.
     """
     manifest = read_manifest(folder)
+    if manifest.schema_version != SCHEMA_VERSION:
+        message = (
+            f"{folder} has the format version {manifest.schema_version}, and this program reads {SCHEMA_VERSION}: make it again with this program"
+        )
+        raise UnreadableInputError(message)
     if manifest.stage != stage:
         message = f"{folder} holds an artifact of the stage '{manifest.stage}', and one of '{stage}' is needed"
         raise UnreadableInputError(message)

@@ -45,6 +45,10 @@ def test_unknown_option_is_exit_2_without_traceback(run_cli: type_run) -> None:
         (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--batch-size", "10", "--micro-batch-size", "4"], ["divide"]),
         (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--lora-alpha", "8"], ["--lora-alpha", "--lora-rank"]),
         (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--lora-target", "q_proj"], ["--lora-target:", "--lora-rank"]),
+        (
+            ["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--lora-rank", "2", "--lora-dropout", "2"],
+            ["--lora-dropout:"],
+        ),
         (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--rslora"], ["--rslora:", "--lora-rank"]),
         (["shift", "--base", "{tmp}/none", "--tuned", "{tmp}/none", "--out", "{out}"], ["none"]),
         (["report", "{tmp}/none"], ["none"]),

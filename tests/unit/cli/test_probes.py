@@ -176,6 +176,9 @@ def test_writers_of_all_variants_or_of_one_are_kept(source: str, tmp_path: Path)
     assert "casual\tstyle\t2\tsomebody" in _run("import", source, "--out", str(out), "--writer", "somebody").stdout
     assert "casual\tstyle\t2\tsomebody" in _run("show", str(out)).stdout
     assert "casual\tstyle\t2\tx" in _run("import", source, "--out", str(tmp_path / "o2"), "--writer", "somebody", "--writer", "casual=x").stdout
+    recorded = str(out)
+    assert "casual\tstyle\t2\tsomebody" in _run("import", recorded, "--out", str(tmp_path / "o5"), "--writer", "another").stdout  # the set says who
+    assert "casual\tstyle\t2\tanother" in _run("import", recorded, "--out", str(tmp_path / "o6"), "--writer", "casual=another").stdout
     assert "--writer rap=x: " in str(_fails("import", source, "--out", str(tmp_path / "o3"), "--writer", "rap=x"))
     assert "both speak of every variant" in str(_fails("import", source, "--out", str(tmp_path / "o4"), "--writer", "x", "--writer", "y"))
 

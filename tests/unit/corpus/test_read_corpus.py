@@ -62,7 +62,7 @@ def test_ids_come_from_the_first_field_that_has_one(tmp_path: Path) -> None:
     ]
     documents, rejected = read_corpus([_jsonl(tmp_path / "c.jsonl", rows)])
     assert [document.document_id for document in documents] == ["a", "b", "3", "c.jsonl:4", "c.jsonl:5"]
-    assert [document.other_ids for document in documents] == [("b", "1"), ("2",), (), (), ()]
+    assert [document.other_ids for document in documents] == [("1",), ("2",), (), (), ()]
     assert rejected == []
     table = pa.table({"pmid": pa.array([11, None], pa.int64()), "text": ["x", "y"], "more": [1.0, 2.0]})
     pq.write_table(table, tmp_path / "c.parquet")

@@ -132,6 +132,19 @@ def test_a_kept_buffer_changes_nothing(family: LanguageModel) -> None:
             assert torch.equal(family.head.logits(hidden, buffer=buffer.flatten()), fresh)
 
 
+@pytest.mark.parametrize("block", [1, 100, TINY_VOCAB_SIZE - 1])
+def test_ranges_of_the_vocabulary_are_parts_of_the_whole(family: LanguageModel, block: int) -> None:
+    """Weights, biases, caps and scales of the range alone, in one buffer that is used again for the next one, the last one shorter."""
+    assert family.head is not None
+    with torch.inference_mode():
+        hidden = family.head.hidden(token_ids(1, 12))[0]
+        whole = family.head.logits(hidden)
+        buffer = torch.full((12 * block,), torch.nan)
+        ranges = [(first, min(first + block, TINY_VOCAB_SIZE)) for first in range(0, TINY_VOCAB_SIZE, block)]
+        parts = [family.head.logits(hidden, first, stop, buffer=buffer).clone() for first, stop in ranges]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
 def test_gemma2_caps_are_real(tmp_path: Path) -> None:
     """Both caps bite in the tiny model, so that agreement above means that they were applied."""
     model = load_model(resolve_model(str(save_tiny_gemma2(tmp_path, seed=0))), LoadOptions(device="cpu"))

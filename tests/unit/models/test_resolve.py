@@ -136,6 +136,18 @@ class TestRemoteCode:
         edit_json(model / "config.json", auto_map={"AutoModelForCausalLM": "evil.Model"})
         refused(model, UnsafeModelError, "asks to run code that comes with the weights; allow it with --trust-remote-code")
 
+    def test_code_of_another_repository_is_refused_whatever_is_allowed(self, model: Path) -> None:
+        edit_json(model / "config.json", auto_map={"AutoModelForCausalLM": "owner/other--evil.Model"})
+        refused(model, UnsafeModelError, "takes code from another repository", TRUST_ALL)
+
+    def test_code_that_may_run_is_part_of_the_fingerprint(self, model: Path) -> None:
+        edit_json(model / "config.json", auto_map={"AutoModelForCausalLM": "own.Model"})
+        (model / "own.py").write_text("class Model: ...\n", encoding="utf-8")
+        before = fingerprint_model(resolve_model(str(model), TRUST_ALL))
+        assert fingerprint_model(resolve_model(str(model), TRUST_ALL)) == before
+        (model / "own.py").write_text("class Model: changed = True\n", encoding="utf-8")
+        assert fingerprint_model(resolve_model(str(model), TRUST_ALL)).config != before.config
+
     def test_code_beside_the_weights_does_not_run(self, model: Path, tmp_path: Path) -> None:
         """The tokenizer's config can ask for code as well; it is not run either."""
         (model / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'owned')!r})\nclass Tokenizer: ...\n", encoding="utf-8")

@@ -112,18 +112,21 @@ def test_the_control_speaks_for_rewriting_alone(content: ReportContent) -> None:
 
 def test_a_net_row_is_the_true_value_only_where_one_writer_wrote_both(content: ReportContent, tmp_path: Path) -> None:
     one_writer = (
-        "One writer wrote nonbiomedical, casual, rap, counterfactual, nonbiomedical_casual and the control: "
-        "a net row holds that writer’s habits constant."
+        "One writer wrote nonbiomedical, casual, rap, counterfactual, nonbiomedical_casual and the control; the prompts are not recorded, "
+        "and a net row holds the writer’s habits constant only as far as they agreed."
     )
     assert findings.writer_sentence(content) == one_writer
     assert findings.control_sentence(content).endswith(one_writer)
 
     def change(_tables: Tables, details: Details) -> None:
+        details["variants"]["nonbiomedical"]["writer_against_control"] = "same writer and prompt frame"
         for name, match in (("casual", "another writer"), ("rap", "not recorded"), ("counterfactual", "same writer, another prompt frame")):
             details["variants"][name]["writer_against_control"] = match
 
     assert findings.writer_sentence(build_content(tmp_path, change)) == (
-        "One writer wrote nonbiomedical, nonbiomedical_casual and the control: a net row holds that writer’s habits constant. "
+        "One writer wrote nonbiomedical and the control with one prompt frame: a net row holds the writer’s habits constant. "
+        "One writer wrote nonbiomedical_casual and the control; the prompts are not recorded, and a net row holds the writer’s habits constant "
+        "only as far as they agreed. "
         "For casual the control was written by another writer, for counterfactual the control was written by the same writer with another prompt "
         "and for rap who wrote variant and control is not recorded: there a net row is a check of how much the writer may matter, not the true value."
     )
@@ -221,3 +224,12 @@ def test_captions_say_the_finding_with_numbers(content: ReportContent) -> None:
     (interaction,) = captions.interaction_sentences(content)
     assert interaction.startswith("nonbiomedical and casual (together: nonbiomedical_casual): interaction −0.023 nats/token [−0.038, −0.008]")
     assert interaction.endswith("so they do not move independently here.")
+
+
+def test_an_interaction_needs_its_test_too(tmp_path: Path) -> None:
+    def change(tables: Tables, _details: Details) -> None:
+        for row in tables["interactions"]:
+            row["p_value"] = 0.21
+
+    (interaction,) = captions.interaction_sentences(build_content(tmp_path, change))
+    assert interaction.endswith("though p = 0.210 is too weak to say that they depend on each other.")

@@ -50,6 +50,12 @@ def test_target_logprob_is_log_softmax_in_float32() -> None:
     torch.testing.assert_close(far.double(), expected, atol=2e-3, rtol=0)
 
 
+def test_a_target_outside_the_vocabulary_has_no_score() -> None:
+    inside, outside = whole_logprobs(torch.zeros(2, 4), torch.tensor([3, 4])).tolist()
+    assert inside == pytest.approx(-np.log(4))
+    assert np.isnan(outside)
+
+
 @pytest.mark.parametrize("block", [None, 1, 2])
 def test_an_impossible_token_is_minus_infinity_not_zero(block: int | None) -> None:
     logits = torch.tensor([[0.0, float("-inf"), 1.0], [0.0, float("nan"), 1.0]])

@@ -45,6 +45,14 @@ def _counted_inputs(model: LanguageModel) -> Iterator[list[int]]:
         handle.remove()
 
 
+def test_tokens_that_the_model_does_not_have_are_refused(tmp_path: Path) -> None:
+    """A token was added to the tokenizer and the model was not resized; as the last token of a text it is never an input, so no embedding fails."""
+    model = _load(save_tiny_llama(tmp_path / "llama", seed=0))
+    model.tokenizer.add_tokens(["[PAD]"])
+    with pytest.raises(ModelReferenceError, match=r"document 1 \(text\): the tokenizer of .* gives token 384, and the model knows 384"):
+        score_texts(model, [SENTENCES[0], "ends in [PAD]"])
+
+
 def test_auto_follows_the_tokenizer(llama: LanguageModel, gpt2: LanguageModel) -> None:
     for model, has_prefix in ((llama, True), (gpt2, False)):
         [auto] = score_texts(model, [SENTENCES[0]])

@@ -95,7 +95,8 @@ def test_a_planted_change_is_found_on_its_tokens(tmp_path: Path) -> None:
     assert rows["key_term", "mean"]["p_value"] == 1.0
     assert {row["num_documents"] for row in rows.values()} == {6}
     assert [(entry.table, entry.variant, entry.reason) for entry in unavailable] == [
-        ("fact_tokens", "counterfactual", "named: fewer than 2 documents have such tokens")
+        ("fact_tokens", "counterfactual", "named, mean: fewer than 2 documents have such tokens"),
+        ("fact_tokens", "counterfactual", "named, sum: fewer than 2 documents have such tokens in whole texts"),
     ]
 
 
@@ -119,11 +120,30 @@ def test_mean_and_sum_differ_where_the_spans_differ_in_length(tmp_path: Path) ->
     assert rows["number", "sum"]["base_contrast"] == pytest.approx(-4.0 + 6.0)
 
 
+def test_changes_beyond_a_token_limit_are_compared_on_neither_side(tmp_path: Path) -> None:
+    """The counterfactual is longer, so its last change lies beyond the cut and the original's does not; sums need whole texts on both sides."""
+    base, tuned = [], []
+    for d in range(4):
+        cut = d < 2
+        for variant, words in (("original", "took 5 mg and 7 mg"), ("counterfactual", "took 12 mg and then and then 9 mg")):
+            num = len(words.split())
+            kept = 6 if cut else num
+            number = np.array([any(character.isdigit() for character in word) for word in words.split()][:kept])
+            base.append(ScoredText(f"d{d}", variant, words, np.full(kept, -2.0)))
+            tuned.append(ScoredText(f"d{d}", variant, words, np.full(kept, -2.0) + 0.5 * number * (variant == "original")))
+    rows, _ = _rows(tmp_path, base, tuned)
+    assert rows["number", "mean"]["num_documents"] == 4
+    assert rows["number", "mean"]["num_original_tokens"] == 1 + 1 + 2 + 2  # "7" of the cut documents has no counterpart within the limit
+    assert rows["number", "sum"]["num_documents"] == 2
+    assert rows["number", "sum"]["num_original_tokens"] == 4
+    assert rows["number", "sum"]["estimate"] == pytest.approx(1.0)
+
+
 def test_words_left_out_or_put_in_have_no_counterpart(tmp_path: Path) -> None:
     texts = [ScoredText(f"d{d}", v, t, (-1.0,) * len(t.split())) for d in range(3) for v, t in (("original", "a 5 b"), ("counterfactual", "a b"))]
     rows, unavailable = _rows(tmp_path, texts, texts)
     assert rows == {}
-    assert len(unavailable) == 4
+    assert len(unavailable) == 8
 
 
 def test_an_unscored_first_word_is_no_fact_token(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_bin_contrasts_by_hand(tmp_path: Path) -> None:
             ("d3", "casual"): ([-1.0, -1.0], [-1.0, -1.0]),
         },
     )
-    rows = _by_key(position_rows(paired, CONFIG))
+    rows = _by_key(position_rows(paired, CONFIG)[0])
     assert sorted(rows) == [("all", 0), ("all", 1), ("all", 2)]  # under ten documents: no fixed set; one text alone reaches bin 4-7
     first, second, third = rows["all", 0], rows["all", 1], rows["all", 2]
     assert (first["bin_end"], second["bin_end"], third["bin_end"]) == (1, 2, 4)
@@ -94,7 +94,7 @@ def _lengths(lengths: list[int], *, first_scored: bool = True) -> dict[tuple[str
 def test_the_fixed_set_is_the_same_documents_in_every_bin(tmp_path: Path) -> None:
     """30 documents, 12 of which reach bin 8-15 and 3 bin 16-31: a quarter and ten reach 8-15."""
     paired = _paired(tmp_path, _lengths([3] * 10 + [6] * 8 + [12] * 9 + [20] * 3))
-    rows = _by_key(position_rows(paired, CONFIG))
+    rows = _by_key(position_rows(paired, CONFIG)[0])
     everyone = {start: rows["all", start]["num_documents"] for start in (0, 1, 2, 4, 8, 16)}
     assert everyone == {0: 30, 1: 30, 2: 30, 4: 20, 8: 12, 16: 3}
     fixed = {start: row["num_documents"] for (name, start), row in rows.items() if name == "fixed"}
@@ -104,7 +104,7 @@ def test_the_fixed_set_is_the_same_documents_in_every_bin(tmp_path: Path) -> Non
 
 
 def test_a_first_token_without_score_has_no_bin(tmp_path: Path) -> None:
-    rows = _by_key(position_rows(_paired(tmp_path, _lengths([6] * 12, first_scored=False)), CONFIG))
+    rows = _by_key(position_rows(_paired(tmp_path, _lengths([6] * 12, first_scored=False)), CONFIG)[0])
     assert sorted(rows) == [("all", 1), ("all", 2), ("all", 4), ("fixed", 1), ("fixed", 2), ("fixed", 4)]
     assert rows["fixed", 4]["num_documents"] == 12
 
@@ -140,5 +140,5 @@ def test_no_cumulative_share_of_nothing(tmp_path: Path) -> None:
 
 def test_other_tokenizers_have_no_positions(tmp_path: Path) -> None:
     paired = _paired(tmp_path, _lengths([6] * 12), tokenizer="other")
-    assert position_rows(paired, CONFIG) == []
+    assert position_rows(paired, CONFIG) == ([], [])
     assert cumulative_rows(paired, CONFIG) == ([], [])

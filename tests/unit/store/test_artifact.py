@@ -19,6 +19,7 @@ import pytest
 
 from lmdissect.errors import DamagedArtifactError, OutOfSpaceError, OutputLockedError, StaleArtifactError, UnreadableInputError, UnusableOutputError
 from lmdissect.store import ArtifactFolder, Manifest, hash_file, open_artifact, read_artifact, read_manifest, read_table, versions
+from lmdissect.store.artifact import SCHEMA_VERSION
 
 CONFIG = {"bos": "auto", "limits": (1, 2), "lora": {"rank": 8, "alpha": 16}}
 INPUTS = {"probes": "a" * 64, "model": {"weights": "b" * 64}}
@@ -225,6 +226,8 @@ class TestOtherKey:
         (tmp_path / "manifest.json").write_text(json.dumps(stored), encoding="utf-8")
         with pytest.raises(StaleArtifactError, match="the format version"):
             make(tmp_path)
+        with pytest.raises(UnreadableInputError, match=rf"has the format version 0, and this program reads {SCHEMA_VERSION}: make it again"):
+            read_artifact(tmp_path, "score")
 
 
 class TestDamage:
