@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from lmdissect.formats.scores import read_scores
 from lmdissect_cli import CliOutcome
@@ -249,3 +250,13 @@ def test_real_published_probes_read_and_score(run_cli: Run, models: dict[str, Pa
     assert outcome.code == 0, outcome.err
     rows = pq.read_table(tmp_path / "out" / "shifts.parquet").to_pylist()
     assert {row["variant"] for row in rows} == {"casual", "counterfactual", "paraphrase"}
+
+
+def test_the_number_of_threads_is_set_and_recorded(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        outcome = run_cli("score", "--model", str(models["base"]), "--probes", str(probes), "--threads", "1", "--out", str(tmp_path / "out"))
+    finally:
+        torch.set_num_threads(before)
+    assert outcome.code == 0, outcome.err
+    assert read_scores(tmp_path / "out").manifest.details["num_threads"] == 1

@@ -388,6 +388,16 @@ def test_adapter_starts_as_the_base_and_ends_elsewhere(bases: dict[str, Path], t
     }
 
 
+def test_a_damaged_model_is_named_and_trained_again_on_the_device_it_was(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = _config(lora=LoraSettings(rank=2), device="auto")
+    _run(bases["llama"], tmp_path / "tuned", config)
+    assert read_artifact(tmp_path / "tuned", "finetune").config["device"] == str(LoadOptions().torch_device())  # "auto" is no setting to compare
+    (tmp_path / "tuned" / "adapter_model.safetensors").unlink()
+    watch = _Watch()
+    assert not _run(bases["llama"], tmp_path / "tuned", config, progress=watch).reused
+    assert f"{tmp_path / 'tuned'}: adapter_model.safetensors is missing or damaged and is made again" in watch.said
+
+
 def test_adapter_names_its_base_as_the_user_did(bases: dict[str, Path], tmp_path: Path) -> None:
     """Never a cache path; and nothing is asked of the hub, whatever the reference looks like."""
     base = dataclasses.replace(resolve_model(str(bases["llama"])), reference="owner/name@main")

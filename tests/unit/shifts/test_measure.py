@@ -1,6 +1,7 @@
 """Two scores folders in, every table out: on disk, complete, reusable, and refused where something does not fit."""
 
 import csv
+import re
 import time
 from io import StringIO
 from pathlib import Path
@@ -360,6 +361,18 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, change: dict[str, ob
     _measure(tmp_path, *_rich())
     with pytest.raises(StaleArtifactError, match=named):
         measure_shifts(tmp_path / "base", tmp_path / "tuned", CONFIG.model_copy(update=change), tmp_path / "shifts")
+    cure = f"choose another --out; lmdissect shift --base {tmp_path / 'base'} --tuned {tmp_path / 'tuned'} --out DIR takes the scores"
+    with pytest.raises(StaleArtifactError, match=re.escape(cure)):
+        measure_shifts(tmp_path / "base", tmp_path / "tuned", CONFIG.model_copy(update=change), tmp_path / "shifts")
+
+
+def test_a_damaged_table_is_named_and_made_again(tmp_path: Path) -> None:
+    _measure(tmp_path, *_rich())
+    (tmp_path / "shifts" / "gains.csv").unlink()
+    stream = StringIO()
+    measure_shifts(tmp_path / "base", tmp_path / "tuned", CONFIG, tmp_path / "shifts", progress=LineProgress(stream))
+    assert f"{tmp_path / 'shifts'}: gains.csv is missing or damaged and is made again" in stream.getvalue()
+    assert (tmp_path / "shifts" / "gains.csv").is_file()
 
 
 def test_shifts_of_other_scores_are_refused(tmp_path: Path) -> None:

@@ -156,7 +156,9 @@ class TestReuse:
         with open_artifact(tmp_path / "a", stage="score", config=CONFIG, inputs=INPUTS) as artifact:
             assert sorted(artifact.chunks()) == [0, 1]
             assert artifact.damage == []
-        make(tmp_path / "a")
+        started = json.loads((tmp_path / "a" / "started.json").read_text(encoding="utf-8"))
+        (tmp_path / "a" / "started.json").write_text(json.dumps({**started, "started_at": "2020-01-01T00:00:00+00:00"}), encoding="utf-8")
+        assert make(tmp_path / "a").started_at == "2020-01-01T00:00:00+00:00"  # when its first session began
         make(tmp_path / "b")
         assert (tmp_path / "a" / "scores.parquet").read_bytes() == (tmp_path / "b" / "scores.parquet").read_bytes()
 
