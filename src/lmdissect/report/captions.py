@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lmdissect.factors import ORIGINAL
 from lmdissect.report.content import CumulativeShare, FactTokenShift, Interaction, PositionBin, ReportContent, Variant
-from lmdissect.report.findings import Headline, fact_headline, fact_unit, print_headline, verdict
+from lmdissect.report.findings import Headline, fact_headline, fact_unit, narrower_facts, print_headline, verdict
 from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_level, format_share
 from lmdissect.report.text import join_words
 
@@ -143,7 +143,11 @@ def _fact_sentence(content: ReportContent, variant: Variant, row: FactTokenShift
         f"On the words that {variant.name} changes ({row.num_original_tokens:,} tokens of the originals, {row.num_variant_tokens:,} of the variant)"
     )
     number = format_estimate(row.estimate, row.ci_low, row.ci_high, decimals, fact_unit(content))
-    return f"{where} the shift is {number}, {_judge(row)}; {_whole_text(content, variant.name)}."
+    narrower = [
+        f"{words} {format_estimate(other.estimate, other.ci_low, other.ci_high, decimals)}" for words, other in narrower_facts(content, variant.name)
+    ]
+    of_these = f"; where they hold facts most surely: {', '.join(narrower)}" if narrower else ""
+    return f"{where} the shift is {number}, {_judge(row)}{of_these}; {_whole_text(content, variant.name)}."
 
 
 def _judge(row: FactTokenShift) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
-from lmdissect.report.content import FactTokenShift, ReportContent, Variant
+from lmdissect.report.content import SELECTIONS, FactTokenShift, ReportContent, Variant
 from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_interval, format_level, format_share, format_signed
 from lmdissect.report.text import capitalize_first, join_words
 
@@ -16,11 +16,13 @@ __all__ = [
     "Headline",
     "VariantFinding",
     "control_sentence",
+    "fact_doubt",
     "fact_headline",
     "fact_unit",
     "factor_noun",
     "gain_sentence",
     "headlines",
+    "narrower_facts",
     "print_headline",
     "run_sentence",
     "select_headline",
@@ -146,12 +148,32 @@ def verdict(content: ReportContent, describe: Callable[[Headline], str] = lambda
     if content.is_unmoved():
         return "Nothing moved: every shift is exactly 0, because both models give every token the same score."
     found = headlines(content)
+
+    def name(headline: Headline) -> str:
+        return describe(headline) + fact_doubt(content, headline)
+
     groups = {
-        direction: _name_factors([h for h in found if h.direction == direction], describe) for direction in ("towards", "away", "unsettled", "still")
+        direction: _name_factors([h for h in found if h.direction == direction], name) for direction in ("towards", "away", "unsettled", "still")
     }
     return " ".join(
         sentence for sentence in (_moved_sentence(groups["towards"], groups["away"]), _unmoved_sentences(groups, moved=bool(found))) if sentence
     )
+
+
+def narrower_facts(content: ReportContent, variant: str) -> list[tuple[str, FactTokenShift]]:
+    """The rows on changed words that hold a number, a named term or a key term, each with its name in words."""
+    rows = [(words, fact_headline(content, variant, selection)) for selection, words in SELECTIONS.items() if selection != "changed"]
+    return [(words, row) for words, row in rows if row is not None]
+
+
+def fact_doubt(content: ReportContent, headline: Headline) -> str:
+    """What must be said beside changed words that moved: counterfactuals reword too, and nothing moved where the facts are most surely."""
+    if headline.basis != _CHANGED_WORDS or headline.direction not in {"towards", "away"}:
+        return ""
+    rows = narrower_facts(content, headline.variant.name)
+    if not rows or any(not row.ci_low <= 0 <= row.ci_high for _, row in rows):
+        return ""
+    return f"; not on its {join_words([words for words, _ in rows])} alone"
 
 
 def _name_factors(found: Iterable[Headline], describe: Callable[[Headline], str]) -> str:
@@ -189,7 +211,7 @@ def _state_finding(content: ReportContent, variant: Variant) -> VariantFinding:
     headline = select_headline(content, variant)
     if headline is None:
         return VariantFinding(variant.name, variant.factor, variant.name, "still", "no shift could be computed; the self-check says why.")
-    parts = [_movement(content, headline), *_share_part(headline), *_aside_part(content, headline)]
+    parts = [_movement(content, headline), *_share_part(headline), *_narrower_part(content, headline), *_aside_part(content, headline)]
     label = f"{variant.name}, {headline.basis}"
     return VariantFinding(variant.name, variant.factor, label, headline.direction, f"{'; '.join(parts)}.")
 
@@ -213,6 +235,16 @@ def _share_part(headline: Headline) -> list[str]:
         return []
     whole = "gain" if row.gain > 0 else "change"
     return [f"share of the {whole} on the originals {format_share(row.share, row.share_ci_low, row.share_ci_high)}"]
+
+
+def _narrower_part(content: ReportContent, headline: Headline) -> list[str]:
+    """Where the changed words hold a number, a named term or a key term: counterfactuals reword as well, and these are facts most surely."""
+    if headline.basis != _CHANGED_WORDS:
+        return []
+    decimals = _decimals(content, headline.unit)
+    rows = narrower_facts(content, headline.variant.name)
+    printed = [f"{words} {format_estimate(row.estimate, row.ci_low, row.ci_high, decimals)}" for words, row in rows]
+    return [f"of these words, {', '.join(printed)}"] if printed else []
 
 
 def _aside_part(content: ReportContent, headline: Headline) -> list[str]:

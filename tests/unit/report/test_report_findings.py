@@ -7,6 +7,7 @@ import pytest
 
 from lmdissect.report import captions, findings
 from lmdissect.report.content import ReportContent
+from lmdissect.report.text import join_words
 from unit.report.shift_artifact import Details, Tables, build_content, keep_variants, set_zero, split_tokenizers
 
 
@@ -59,6 +60,7 @@ def test_facts_are_judged_on_the_changed_words(content: ReportContent) -> None:
     assert finding.label == "counterfactual, on the changed words"
     assert finding.sentence == (
         "no movement that can be told from 0 (interval [−0.015, 0.030] around +0.005 nats/token); "
+        "of these words, numbers +0.001 [−0.019, 0.026], named terms −0.004 [−0.024, 0.021]; "
         "over the whole text against the original +0.003 [−0.009, 0.015], net of the control −0.016 [−0.031, −0.001]."
     )
 
@@ -80,6 +82,30 @@ def test_moved_facts_need_their_own_test(tmp_path: Path) -> None:
     finding = _finding(build_content(tmp_path, change), "counterfactual")
     assert finding.direction == "unsettled"
     assert "but p = 0.200: too weak" in finding.sentence
+
+
+def test_changed_words_that_moved_without_their_facts_are_no_plain_finding(tmp_path: Path) -> None:
+    """Counterfactuals reword as well: what moved on all changed words and on none of the narrower ones must not read as learned facts."""
+
+    def change(tables: Tables, details: Details) -> None:
+        for row in tables["fact_tokens"]:
+            moved = row["selection"] == "changed"
+            row.update(estimate=0.05, ci_low=0.01 if moved else -0.02, ci_high=0.09, p_value=0.001 if moved else 0.3)
+
+    (tmp_path / "still").mkdir()
+    still = build_content(tmp_path / "still", change)
+    narrower = [words for words, _ in findings.narrower_facts(still, "counterfactual")]
+    assert narrower
+    assert f"facts (counterfactual; not on its {join_words(narrower)} alone)" in findings.verdict(still)
+    assert f"of these words, {narrower[0]} +0.050 [−0.020, 0.090]" in _sentence(still, "counterfactual")
+    assert f"where they hold facts most surely: {narrower[0]} +0.050 [−0.020, 0.090]" in captions.fact_caption(still)
+
+    def change_all(tables: Tables, details: Details) -> None:
+        for row in tables["fact_tokens"]:
+            row.update(estimate=0.05, ci_low=0.01, ci_high=0.09, p_value=0.001)
+
+    (tmp_path / "moved").mkdir()
+    assert "facts (counterfactual)" in findings.verdict(build_content(tmp_path / "moved", change_all))
 
 
 def test_the_verdict_sorts_factors_by_what_happened(content: ReportContent) -> None:
@@ -218,8 +244,9 @@ def test_captions_say_the_finding_with_numbers(content: ReportContent) -> None:
     assert "No curve for rap" in captions.cumulative_caption(content)
     assert "In no bin can the shift of rap, counterfactual and paraphrase be told from 0." in captions.position_caption(content)
     assert "nonbiomedical in 8 of 8 bins, most at position 0, −0.320 [−0.470, −0.170]" in captions.position_caption(content)
-    assert "the shift is +0.005 nats/token [−0.015, 0.030], which cannot be told from 0; over the whole text it is +0.003" in captions.fact_caption(
-        content
+    assert (
+        "the shift is +0.005 nats/token [−0.015, 0.030], which cannot be told from 0; where they hold facts most surely: numbers +0.001"
+        in captions.fact_caption(content)
     )
     (interaction,) = captions.interaction_sentences(content)
     assert interaction.startswith("nonbiomedical and casual (together: nonbiomedical_casual): interaction −0.023 nats/token [−0.038, −0.008]")
