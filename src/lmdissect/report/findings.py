@@ -171,8 +171,8 @@ def fact_doubt(content: ReportContent, headline: Headline) -> str:
     if headline.basis != _CHANGED_WORDS or headline.direction not in {"towards", "away"}:
         return ""
     rows = narrower_facts(content, headline.variant.name)
-    if not rows or any(not row.ci_low <= 0 <= row.ci_high for _, row in rows):
-        return ""
+    if not rows or any(row.ci_low > 0 if headline.estimate > 0 else row.ci_high < 0 for _, row in rows):
+        return ""  # at least one of them moved the same way
     return f"; not on its {join_words([words for words, _ in rows])} alone"
 
 

@@ -100,6 +100,15 @@ def test_changed_words_that_moved_without_their_facts_are_no_plain_finding(tmp_p
     assert f"of these words, {narrower[0]} +0.050 [−0.020, 0.090]" in _sentence(still, "counterfactual")
     assert f"where they hold facts most surely: {narrower[0]} +0.050 [−0.020, 0.090]" in captions.fact_caption(still)
 
+    def change_against(tables: Tables, details: Details) -> None:
+        change(tables, details)
+        for row in tables["fact_tokens"]:
+            if row["selection"] == "number":
+                row.update(estimate=-0.05, ci_low=-0.09, ci_high=-0.01)
+
+    (tmp_path / "against").mkdir()
+    assert "not on its" in findings.verdict(build_content(tmp_path / "against", change_against))
+
     def change_all(tables: Tables, details: Details) -> None:
         for row in tables["fact_tokens"]:
             row.update(estimate=0.05, ci_low=0.01, ci_high=0.09, p_value=0.001)
