@@ -98,7 +98,15 @@ def test_comparisons_share_the_scores_of_their_base(run_cli: Run, models: dict[s
         assert outcome.code == 0, outcome.err
         assert not (tmp_path / name / "scores").exists()
     assert "reused" in outcome.err
+    assert f"base {models['base']}, tuned {models['adapter']}" in outcome.out
     assert len(list((tmp_path / "scores").iterdir())) == 3
+    refused = run_cli(
+        "compare", "--base", str(models["base"]), "--tuned", str(models["tuned"]), "--probes", str(probes), "--out", str(tmp_path / "tuned"),
+        "--scores", str(tmp_path / "scores"), "--limit", "5",
+    )  # fmt: skip
+    assert refused.code == 2
+    assert "holds a comparison of other scores" in refused.err
+    assert len(list((tmp_path / "scores").iterdir())) == 3  # said before anything was scored
 
 
 def test_identical_models_give_exactly_zero(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:

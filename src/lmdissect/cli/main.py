@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # with markup, "[default: ...]" and "id[@revision]" would be taken for tags and vanish
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What did finetuning change in a language model: knowledge, or only a preference for a topic and a style? With error bars.",
     epilog="Start with: lmdissect demo",

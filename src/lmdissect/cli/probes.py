@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Read, show and check probe sets: originals and their variants.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, show and check probe sets: originals and their variants.")
 
 _EXAMPLE_CHARS = 240
 _SHOWN_IDS = 20
@@ -80,17 +80,23 @@ def check_probes(
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="Model whose tokenizer counts the tokens, to find over-long texts.")
     ] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens a text may have, with --model.")] = 1024,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens a text may have, with --model. [default: 1024]")
+    ] = None,
     factor: options.Factors = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     strict: options.Strict = False,
 ) -> None:
     """Look for missing, unpaired, copied and odd texts, and for probes inside a training corpus."""
+    from lmdissect.errors import UserInputError
     from lmdissect.probes import check_probe_set
 
+    if max_tokens is not None and model is None:
+        message = "--max-tokens: give --model too, whose tokenizer counts the tokens"
+        raise UserInputError(message)
     probe_set = options.read_probes(source, factors=factor, strict=strict)
-    findings = check_probe_set(probe_set, tokenizer=_token_counter(model) if model else None, max_tokens=max_tokens)
+    findings = check_probe_set(probe_set, tokenizer=_token_counter(model) if model else None, max_tokens=max_tokens or 1024)
     overlap = _overlap(probe_set, corpus, threshold=threshold, strict=strict) if corpus else None
     if as_json:
         typer.echo(_check_json(probe_set, findings, overlap))

@@ -1,9 +1,11 @@
 """`lmdissect show`: what a folder of ours holds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+_ALPHA = 0.05
 
 EXAMPLE = "Example: lmdissect show runs/compare"
 
@@ -38,7 +40,8 @@ def shift_lines(folder: Path) -> list[str]:
     level = round(100 * manifest.details["level"])
     rows = {(row["variant"], row["reference"]): row for row in tables["shifts"] if row["normalization"] == normalization}
     lines = [
-        f"shift in nats per {normalization}, {level} % interval over documents",
+        *_what_was_compared(manifest.details, manifest.counts),
+        f"shift in nats per {normalization}, {level} % interval over documents; * Holm-adjusted p < 0.05",
         f"{'variant':<22}{'factor':<14}{'n':>5}  {'against original':<30}{'net of control':<30}",
     ]
     for variant, details in manifest.details["variants"].items():
@@ -46,8 +49,26 @@ def shift_lines(folder: Path) -> list[str]:
         lines.append(f"{variant:<22}{details['factor']:<14}{details['num_documents']:>5}  {cells[0]:<30}{cells[1]:<30}".rstrip())
     gain = next((row for row in tables["gains"] if row["variant"] == "original" and row["normalization"] == normalization), None)
     lines += [f"gain on originals: {_cell(gain)}"] if gain else []
+    lines += [
+        f"facts on the words that {row['variant']} changes: {_cell(row)}, p {row['p_value']:.3f}"
+        for row in tables["fact_tokens"]
+        if (row["selection"], row["statistic"]) == ("changed", "mean")
+    ]
+    lines += [f"CHECK FAILED: {name}: {check['text']}" for name, check in manifest.details["checks"].items() if not check["passed"]]
     return lines
 
 
-def _cell(row: dict[str, float] | None) -> str:
-    return "-" if row is None else f"{row['estimate']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
+def _what_was_compared(details: dict[str, Any], counts: dict[str, int]) -> list[str]:
+    left_out = f", {counts['dropped_texts']} texts left out (why: manifest.json)" if counts["dropped_texts"] else ""
+    limit = "" if details["max_tokens"] is None else f", first {details['max_tokens']} tokens"
+    return [
+        f"base {details['base_model']['reference']}, tuned {details['tuned_model']['reference']}",
+        f"probes {details['probes']}: {counts['documents']} documents{limit}{left_out}",
+    ]
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    star = "*" if row.get("p_holm", 1.0) < _ALPHA else ""
+    return f"{row['estimate']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]{star}"

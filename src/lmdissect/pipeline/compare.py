@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdissect.corpus import read_corpus
-from lmdissect.errors import InterruptedRunError
+from lmdissect.errors import InterruptedRunError, StaleArtifactError
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import ResolvedModel, TrustOptions, resolve_model
 from lmdissect.probes import find_overlap
@@ -20,6 +20,7 @@ from lmdissect.records import ProbeSet
 from lmdissect.report import write_report
 from lmdissect.scoring import ScoringConfig, score_probe_set, scores_key
 from lmdissect.shifts import ShiftConfig, measure_shifts
+from lmdissect.store import read_manifest
 
 __all__ = ["CompareRequest", "CompareSummary", "check_overlap", "compare"]
 
@@ -78,7 +79,7 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
     shown = progress or SilentProgress()
     base, tuned = resolve_model(request.base, request.trust), resolve_model(request.tuned, request.trust)
     checks = check_overlap(request.probe_set, request.corpus) if request.corpus else {}
-    base_scores, tuned_scores = _scores_folder(request, base, folder / "scores" / "base"), _scores_folder(request, tuned, folder / "scores" / "tuned")
+    base_scores, tuned_scores = _scores_folders(request, (base, tuned), folder)
     for resolved, target in ((base, base_scores), (tuned, tuned_scores)):
         score_probe_set(resolved, request.probe_set, request.scoring, target, progress=shown, stop=stop)
         if stop:
@@ -88,11 +89,19 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
     return CompareSummary(folder, write_report(folder, progress=shown), summary.reused)
 
 
-def _scores_folder(request: CompareRequest, resolved: ResolvedModel, own: Path) -> Path:
-    """Where one model's scores go. In a shared folder its name is the artifact's own key."""
+def _scores_folders(request: CompareRequest, models: tuple[ResolvedModel, ResolvedModel], folder: Path) -> tuple[Path, Path]:
+    """Where the scores of base and tuned model go. In a shared folder the name is the artifact's own key.
+
+    Raises:
+        StaleArtifactError: ``folder`` holds a comparison of other scores: said before anything is scored, because shared scores refuse nothing.
+    """
     if request.shared_scores is None:
-        return own
-    return request.shared_scores / scores_key(resolved, request.probe_set, request.scoring)[:16]
+        return folder / "scores" / "base", folder / "scores" / "tuned"
+    keys = [scores_key(model, request.probe_set, request.scoring) for model in models]
+    if (folder / "manifest.json").is_file() and read_manifest(folder).details.get("scores_keys", keys) != keys:
+        message = f"{folder} holds a comparison of other scores (another model, probe set, --limit, or setting of scoring): choose another --out"
+        raise StaleArtifactError(message)
+    return request.shared_scores / keys[0][:16], request.shared_scores / keys[1][:16]
 
 
 def check_overlap(probe_set: ProbeSet, corpus: Sequence[Path]) -> Mapping[str, Mapping[str, Any]]:

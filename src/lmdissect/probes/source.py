@@ -34,14 +34,19 @@ def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, con
     Raises:
         UnreadableInputError: The source is missing, broken as a whole, or of no form we read.
         NothingToDoError: No usable text is in it.
-        UserInputError: A factor is not a word, or a variant has none.
+        UserInputError: A factor is not a word, a variant has none, or the control has no rewrite of any document.
     """
     given = _checked_factors(factors or {})
     collection = Collection()
     probes = _collect(collection, source, given)
     if control is not None:
+        before = len(collection.texts)
         for row in read_rows(Path(control), collection.rejecter(control)):
             add_control_row(collection, control, row)
+        if len(collection.texts) == before:
+            first = f" (first: {collection.rejected[-1].reason})" if collection.rejected else ""
+            message = f"{control}: no rewrite in it belongs to {source}: ids and originals must agree{first}"
+            raise UserInputError(message)
     texts = collection.texts
     if not texts:
         first = f"; first: {collection.rejected[0].record}: {collection.rejected[0].reason}" if collection.rejected else ""
@@ -79,7 +84,7 @@ def _collect(collection: Collection, source: str, factors: Mapping[str, str]) ->
         if (path / PROBES_FILE).is_file():
             return read_probe_folder(collection, path)
         add_hub_folder(collection, path, factors)
-    elif path.exists() or not is_hub_id(source) or row_suffix(path) in ROW_SUFFIXES:
+    elif path.exists() or not is_hub_id(source) or row_suffix(path) in ROW_SUFFIXES or path.parent.is_dir():  # a misspelt local path is no hub id
         for row in read_rows(path, collection.rejecter(source)):
             add_row(collection, source, row, factors)
     else:

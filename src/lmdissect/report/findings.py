@@ -42,6 +42,7 @@ HEADLINE_RULE = (
 _NOUNS = {"topic": "topic", "style": "style", "factual": "facts", CONTROL: "wording"}
 _BASES = {ORIGINAL: "against the original", CONTROL: "net of the control"}
 _CHANGED_WORDS = "on the changed words"
+_FEW_DOCUMENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,4 +334,9 @@ def tokenizer_sentence(content: ReportContent) -> str:
 
 def run_sentence(content: ReportContent) -> str:
     """What the intervals are over."""
-    return f"All intervals are {format_level(content.level)}. Intervals are over documents, for this one training run."
+    few = (
+        f" With {content.num_documents} documents an interval is a rough guess, too narrow rather than too wide: take at least {_FEW_DOCUMENTS}."
+        if content.num_documents < _FEW_DOCUMENTS
+        else ""
+    )
+    return f"All intervals are {format_level(content.level)}. Intervals are over documents, for this one training run.{few}"

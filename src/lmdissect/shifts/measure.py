@@ -181,6 +181,7 @@ def _details(paired: PairedScores, shifts: Sequence[FactorShift], unavailable: S
         "num_draws": config.num_draws,
         "seed": config.seed,
         "probes": base.details["probes"],
+        "scores_keys": [base.key, tuned.key],
         "base_model": {**base.details["model"], "device": base.config["device"], "dtype": base.config["dtype"]},
         "tuned_model": {**tuned.details["model"], "device": tuned.config["device"], "dtype": tuned.config["dtype"]},
         "bos": base.config["bos"],

@@ -189,6 +189,7 @@ def test_check_counts_tokens_with_a_models_tokenizer(source: str, tmp_path: Path
     assert "texts over 60 tokens: 1:" in lines
     assert any(line.startswith("2\toriginal\t") for line in lines)
     assert "texts over 1024 tokens: 0" in _run("check", source, "--model", model).stdout
+    assert "--max-tokens: give --model too" in str(_fails("check", source, "--max-tokens", "60"))
     found = json.loads(_run("check", source, "--model", model, "--max-tokens", "60", "--json").stdout)["check"]
     assert (found["max_tokens"], [entry["document_id"] for entry in found["over_long"]]) == (60, ["2"])
 

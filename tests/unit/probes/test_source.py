@@ -214,6 +214,19 @@ def test_missing_source_is_named_and_not_looked_for_on_the_hub(name: str) -> Non
         read_probe_set(name)
 
 
+def test_a_control_of_other_documents_is_refused(tmp_path: Path) -> None:
+    control = _json(tmp_path / "control.json", [{"id": ["77"], "original_corpus": "x", "paraphrase_corpus": "y"}])
+    with pytest.raises(UserInputError, match=r"no rewrite in it belongs to .*: ids and originals must agree .first: no original with this id"):
+        read_probe_set(_jsonl(tmp_path / "probes.jsonl", ROWS), control=control)
+
+
+def test_a_misspelt_local_path_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnreadableInputError, match="runs/nope"):
+        read_probe_set("runs/nope")
+
+
 def test_missing_control_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableInputError, match=r"none\.json: no such file"):
         read_probe_set(_jsonl(tmp_path / "probes.jsonl", ROWS), control=str(tmp_path / "none.json"))

@@ -242,7 +242,15 @@ def test_the_users_own_factor_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_every_report_says_what_its_intervals_are_over(content: ReportContent) -> None:
-    assert "Intervals are over documents, for this one training run." in findings.run_sentence(content)
+    assert findings.run_sentence(content).endswith("Intervals are over documents, for this one training run.")
+
+
+def test_few_documents_are_a_warning(tmp_path: Path) -> None:
+    def change(tables: Tables, details: Details) -> None:
+        for row in [*tables["gains"], *details["variants"].values()]:
+            row["num_documents"] = 4
+
+    assert "With 4 documents an interval is a rough guess" in findings.run_sentence(build_content(tmp_path, change))
 
 
 def test_captions_say_the_finding_with_numbers(content: ReportContent) -> None:
