@@ -175,7 +175,7 @@ def test_a_flipped_byte_in_a_finished_file_is_found_and_redone(model: ResolvedMo
         read_scores(folder)
     summary, said = _said(model, folder)
     assert not summary.reused
-    assert f"{name} was damaged" in said
+    assert f"{name} is missing or damaged" in said
     _assert_same_files(folder, uninterrupted)
 
 
