@@ -1,6 +1,6 @@
 """Scoring speed and memory, side by side with lm-evaluation-harness and minicons, in one run.
 
-    make bench                                   everything, five interleaved rounds (about 40 minutes on 2 cores); writes docs/benchmarks.md
+    make bench                                   everything, five interleaved rounds (about 30 minutes on 2 cores); writes docs/benchmarks.md
     python benchmarks/scoring.py --rounds 1      a quick look
     python benchmarks/scoring.py --tools ours --device cuda --dtype bfloat16     a GPU: fraction of the card's own matrix rate
 

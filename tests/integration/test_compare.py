@@ -47,21 +47,14 @@ def probes(tmp_path: Path) -> Path:
     return path
 
 
+def _arguments(models: dict[str, Path], tuned: str, probes: Path, out: Path, *more: str) -> tuple[str, ...]:
+    """A comparison of the base with one of the other models."""
+    return ("compare", "--base", str(models["base"]), "--tuned", str(models[tuned]), "--probes", str(probes), "--out", str(out), *more)
+
+
 def test_compare_writes_everything_and_reuses_it(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = (
-        "compare",
-        "--base",
-        str(models["base"]),
-        "--tuned",
-        str(models["tuned"]),
-        "--probes",
-        str(probes),
-        "--out",
-        str(out),
-        "--draws",
-        "500",
-    )
+    arguments = _arguments(models, "tuned", probes, out, "--draws", "500")
     first = run_cli(*arguments)
     assert first.code == 0, first.err
     assert "report.html" in first.out
@@ -91,19 +84,13 @@ def test_compare_writes_everything_and_reuses_it(run_cli: Run, models: dict[str,
 
 def test_comparisons_share_the_scores_of_their_base(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     for name in ("tuned", "adapter"):
-        outcome = run_cli(
-            "compare", "--base", str(models["base"]), "--tuned", str(models[name]), "--probes", str(probes), "--out", str(tmp_path / name), "--draws", "200",
-            "--scores", str(tmp_path / "scores"),
-        )  # fmt: skip
+        outcome = run_cli(*_arguments(models, name, probes, tmp_path / name, "--draws", "200", "--scores", str(tmp_path / "scores")))
         assert outcome.code == 0, outcome.err
         assert not (tmp_path / name / "scores").exists()
     assert "reused" in outcome.err
     assert f"base {models['base']}, tuned {models['adapter']}" in outcome.out
     assert len(list((tmp_path / "scores").iterdir())) == 3
-    refused = run_cli(
-        "compare", "--base", str(models["base"]), "--tuned", str(models["tuned"]), "--probes", str(probes), "--out", str(tmp_path / "tuned"),
-        "--scores", str(tmp_path / "scores"), "--limit", "5",
-    )  # fmt: skip
+    refused = run_cli(*_arguments(models, "tuned", probes, tmp_path / "tuned", "--scores", str(tmp_path / "scores"), "--limit", "5"))
     assert refused.code == 2
     assert "holds a comparison of other scores" in refused.err
     assert len(list((tmp_path / "scores").iterdir())) == 3  # said before anything was scored
@@ -111,9 +98,7 @@ def test_comparisons_share_the_scores_of_their_base(run_cli: Run, models: dict[s
 
 def test_identical_models_give_exactly_zero(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    outcome = run_cli(
-        "compare", "--base", str(models["base"]), "--tuned", str(models["zero"]), "--probes", str(probes), "--out", str(out), "--draws", "200"
-    )
+    outcome = run_cli(*_arguments(models, "zero", probes, out, "--draws", "200"))
     assert outcome.code == 0, outcome.err
     rows = pq.read_table(out / "shifts.parquet").to_pylist()
     assert rows
@@ -126,19 +111,7 @@ def test_identical_models_give_exactly_zero(run_cli: Run, models: dict[str, Path
 
 def test_other_settings_never_meet_old_scores(run_cli: Run, models: dict[str, Path], probes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = (
-        "compare",
-        "--base",
-        str(models["base"]),
-        "--tuned",
-        str(models["tuned"]),
-        "--probes",
-        str(probes),
-        "--out",
-        str(out),
-        "--draws",
-        "200",
-    )
+    arguments = _arguments(models, "tuned", probes, out, "--draws", "200")
     assert run_cli(*arguments).code == 0
     refused = run_cli(*arguments, "--max-tokens", "8")
     assert refused.code == 2

@@ -34,7 +34,7 @@ class ScoringConfig(BaseModel):
         """These settings with the sizes that suit a device ("cpu", "cuda", "mps") where none were given.
 
         On a CPU 1,024 tokens keep a layer's activations in the last-level cache and below the size at which the C library fetches fresh, zeroed
-        pages for every tensor; measured in docs/benchmarks.md. An accelerator needs more work at once.
+        pages for every tensor. An accelerator needs more work at once.
         """
         batch_tokens, logits_megabytes = (1024, 64) if device_type == "cpu" else (32_768, 2048)
         sizes = {"batch_tokens": self.batch_tokens or batch_tokens, "logits_megabytes": self.logits_megabytes or logits_megabytes}
