@@ -23,6 +23,7 @@ FACTORS = ("topic", "style", "factual", CONTROL)
 VARIANT_FACTORS: Mapping[str, str] = {
     "nonbiomedical": "topic",
     "biomedical": "topic",
+    "everyday": "topic",
     "casual": "style",
     "rap": "style",
     "academic": "style",
@@ -31,6 +32,7 @@ VARIANT_FACTORS: Mapping[str, str] = {
     "paraphrase": CONTROL,
     "nonbiomedical_casual": "topic+style",
     "biomedical_academic": "topic+style",
+    "everyday_casual": "topic+style",
 }
 """Built-in mapping of variant name to factor: the paper's names, ours, and ``plain`` for natural pairs."""
 

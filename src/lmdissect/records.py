@@ -7,7 +7,19 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NORMALIZATIONS", "Document", "FactorShift", "ProbeSet", "ProbeText", "RejectedRecord", "TextScores", "UnavailableRow", "WriterMatch"]
+__all__ = [
+    "NORMALIZATIONS",
+    "AuditResult",
+    "Document",
+    "FactorShift",
+    "ProbeSet",
+    "ProbeText",
+    "RejectedRecord",
+    "TextScores",
+    "UnavailableRow",
+    "Verdict",
+    "WriterMatch",
+]
 
 NORMALIZATIONS = ("token", "byte", "document")
 """l/n, l/b and l of method.md, in nats per token, per byte and per document; in the order in which they are shown."""
@@ -63,7 +75,10 @@ class ProbeSet:
         generators: Who wrote each variant, where the set records it (variant name to a free text).
         prompt_hashes: Hash of the prompt frame each variant was written with, where known. Two variants with equal generator and prompt hash
             share their writer.
-        audits: Summary of the audit of each variant, where there was one.
+        instruction_hashes: Hash of what each variant's writer was told beyond the frame (instruction, what must stay, examples), where known.
+        audits: Summary of the audit of each variant, where there was one: its keys are those of `AuditResult.summaries`. Texts that an audit
+            rejected are not in ``texts``.
+        licence: Terms under which the texts may be passed on, in the words of whoever made the set; None where not stated.
         metadata: Further fields of a document (document id to ``keywords``, a list of strings, and ``answer``, a string), where known.
     """
 
@@ -73,7 +88,9 @@ class ProbeSet:
     rejected: tuple[RejectedRecord, ...] = ()
     generators: Mapping[str, str] = field(default_factory=dict)
     prompt_hashes: Mapping[str, str] = field(default_factory=dict)
+    instruction_hashes: Mapping[str, str] = field(default_factory=dict)
     audits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    licence: str | None = None
     metadata: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def by_variant(self) -> dict[str, dict[str, str]]:
@@ -82,6 +99,41 @@ class ProbeSet:
         for text in self.texts:
             table.setdefault(text.variant, {})[text.document_id] = text.text
         return table
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an audit says of one variant text.
+
+    Attributes:
+        document_id: Its document.
+        variant: Its variant.
+        accepted: Whether it keeps to every rule of its variant.
+        reasons: The rules it broke, each in one line; empty where it was accepted.
+        measures: What was measured of the pair, by name; a quantity that could not be measured is absent.
+    """
+
+    document_id: str
+    variant: str
+    accepted: bool
+    reasons: tuple[str, ...]
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """Outcome of the audit of a probe set.
+
+    Attributes:
+        verdicts: One for every variant text whose document has an original, in the order of the set.
+        summaries: For every audited variant a mapping of JSON types: num_texts, num_accepted, acceptance_rate, rejected_by_rule (measure to number of
+            texts that broke its rule), not_measured (names of measures whose rules could not be applied), medians (measure to median).
+        settings: What decided: rules by variant, rules_hash, similarity model, judge; JSON types.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    summaries: Mapping[str, Mapping[str, object]]
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

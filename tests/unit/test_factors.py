@@ -11,6 +11,7 @@ from lmdissect.factors import CONTROL, FACTORS, ORIGINAL, VARIANT_FACTORS, contr
 
 REPORT_ORDER = [
     "biomedical",
+    "everyday",
     "nonbiomedical",
     "academic",
     "casual",
@@ -19,6 +20,7 @@ REPORT_ORDER = [
     "counterfactual",
     "paraphrase",
     "biomedical_academic",
+    "everyday_casual",
     "nonbiomedical_casual",
 ]
 

@@ -54,8 +54,18 @@ def shift_lines(folder: Path) -> list[str]:
         for row in tables["fact_tokens"]
         if (row["selection"], row["statistic"]) == ("changed", "mean")
     ]
+    lines += _audit_lines(manifest.details.get("audits", {}))
     lines += [f"CHECK FAILED: {name}: {check['text']}" for name, check in manifest.details["checks"].items() if not check["passed"]]
     return lines
+
+
+def _audit_lines(audits: dict[str, Any]) -> list[str]:
+    rates = [f"{name} {audit['num_accepted']} of {audit['num_texts']}" for name, audit in audits.items() if "acceptance_rate" in audit]
+    return [
+        f"accepted by the audit: {', '.join(rates)}"
+        if rates
+        else "the variants were not audited: lmdissect audit checks that only the factor changed"
+    ]
 
 
 def _what_was_compared(details: dict[str, Any], counts: dict[str, int]) -> list[str]:

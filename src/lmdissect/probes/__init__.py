@@ -1,5 +1,6 @@
 """Probe sets: originals and variants, read from any form they are found in, written in ours, checked, and looked for in a corpus."""
 
+from lmdissect.probes.audited import read_audit, write_audit
 from lmdissect.probes.checks import OverLongText, ProbeCheck, VariantCheck, check_probe_set
 from lmdissect.probes.folder import count_reasons, import_report, write_probe_set
 from lmdissect.probes.identity import probe_fingerprint
@@ -19,6 +20,8 @@ __all__ = [
     "import_report",
     "limit_documents",
     "probe_fingerprint",
+    "read_audit",
     "read_probe_set",
+    "write_audit",
     "write_probe_set",
 ]

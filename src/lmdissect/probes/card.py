@@ -11,17 +11,19 @@ from lmdissect.store import write_text
 __all__ = ["write_card"]
 
 
-def write_card(path: Path, probe_set: ProbeSet, splits: Mapping[str, str]) -> None:
+def write_card(path: Path, probe_set: ProbeSet, splits: Mapping[str, str], *, audited: bool) -> None:
     """Write the README.md of a probe set.
 
     Args:
         path: The card.
         probe_set: The set.
         splits: Split name of every variant, in order.
+        audited: Whether `accepted/` holds the texts that an audit accepted.
     """
     import yaml  # noqa: PLC0415 - only needed here
 
-    data_files = [{"split": split, "path": f"data/{split}.parquet"} for split in splits.values()]
+    place = "accepted" if audited else "data"
+    data_files = [{"split": split, "path": f"{place}/{split}.parquet"} for split in splits.values()]
     header = {"pretty_name": "lmdissect probe set", "configs": [{"config_name": "default", "data_files": data_files}]}
     write_text(path, f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{_body(probe_set, splits)}")
 

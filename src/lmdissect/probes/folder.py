@@ -5,77 +5,52 @@
     import_report.json   where the set came from, counts, and every record that was set aside
     data/*.parquet       columns document_id, text; `original` also keywords, answer where they are known
 
-Written under a temporary name and renamed as a whole: the folder is there complete, or not at all.
+Written under a temporary name and renamed as a whole: the folder is there complete, or not at all. What an audit adds is in `probes/audited.py`.
 """
 
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Literal
 
 from lmdissect.errors import StaleArtifactError, UnreadableInputError, UnusableOutputError
-from lmdissect.factors import ORIGINAL, sort_variants
+from lmdissect.factors import ORIGINAL, resolve_factors, sort_variants
 from lmdissect.probes.card import write_card
 from lmdissect.probes.collection import Collection, quoted
+from lmdissect.probes.description import PROBES_FILE, ProbesFile, VariantEntry, damaged_files, data_file, read_description, write_description
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.rows import read_rows
 from lmdissect.records import ProbeSet, RejectedRecord
-from lmdissect.store import fingerprint, hash_file, output_folder, output_guard, replace_folder, write_json, write_table, write_text
+from lmdissect.store import fingerprint, hash_file, output_folder, output_guard, replace_folder, write_json, write_table
 
-__all__ = ["PROBES_FILE", "ProbesFile", "VariantEntry", "count_reasons", "import_report", "read_probe_folder", "write_probe_set"]
+__all__ = ["add_probe_folder", "count_reasons", "describe_texts", "import_report", "verify_probe_folder", "write_probe_set"]
 
-PROBES_FILE = "probes.yaml"
 _REPORT_FILE = "import_report.json"
-_SCHEMA_VERSION: Literal[1] = 1
 _RESERVED_SPLITS = frozenset({"all"})
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class VariantEntry(_Frozen):
-    """What `probes.yaml` says of one variant; null where it is not known."""
-
-    variant: str
-    split: str = Field(pattern=r"^\w+$", description="name of the split, and of its file data/SPLIT.parquet")
-    sha256: str = Field(description="hash of that file")
-    num_texts: int
-    factor: str | None = Field(description="factor the variant changes; null for the original")
-    prompt_hash: str | None
-    generator: str | None = Field(description="who wrote it")
-    audit: dict[str, Any] | None
-
-
-class ProbesFile(_Frozen):
-    """Content of `probes.yaml`."""
-
-    schema_version: Literal[1]
-    fingerprint: str = Field(description="hash of texts, pairing and factors")
-    content_hash: str = Field(description="hash of everything that is stored but the import report")
-    source: str
-    variants: list[VariantEntry]
-
-
-def write_probe_set(probe_set: ProbeSet, folder: Path) -> Literal["written", "reused"]:
+def write_probe_set(probe_set: ProbeSet, folder: Path, *, replace: bool = False) -> Literal["written", "reused"]:
     """Write ``probe_set`` to ``folder``, or leave what is there when it is the same set, intact.
+
+    Args:
+        probe_set: The set.
+        folder: Where to write it.
+        replace: Put it in the place of another probe set of ours; otherwise that is an error.
 
     Returns:
         ``"reused"`` where the folder already held this very set; ``"written"`` otherwise (a damaged copy is written anew).
 
     Raises:
         UnusableOutputError: The folder cannot be written, or holds something that is not a probe set of ours.
-        StaleArtifactError: The folder holds another probe set.
+        StaleArtifactError: The folder holds another probe set and ``replace`` is off.
         OutOfSpaceError: The disk is full.
     """
     folder = folder.resolve()
     content_hash = _content_hash(probe_set)
-    if _holds(folder, content_hash):
+    if _holds(folder, content_hash, replace=replace):
         return "reused"
     output_folder(folder.parent)
     with output_guard(folder):
@@ -89,8 +64,8 @@ def write_probe_set(probe_set: ProbeSet, folder: Path) -> Literal["written", "re
     return "written"
 
 
-def _holds(folder: Path, content_hash: str) -> bool:
-    """Whether the set is there already; False where nothing, or a damaged copy of it, is in the way.
+def _holds(folder: Path, content_hash: str, *, replace: bool) -> bool:
+    """Whether the set is there already; False where nothing is in the way that must not be replaced.
 
     Raises:
         UnusableOutputError: Something that is not ours is in the way.
@@ -105,23 +80,27 @@ def _holds(folder: Path, content_hash: str) -> bool:
         message = f"{folder} is not empty and holds no probe set of ours (no {PROBES_FILE}): choose a new or empty --out folder"
         raise UnusableOutputError(message)
     try:
-        there = _read_probes_file(folder)
+        there = read_description(folder)
     except UnreadableInputError as error:
         message = f"{folder} holds a {PROBES_FILE} that cannot be understood: choose another --out, or delete that folder first"
         raise UnusableOutputError(message) from error
     if there.content_hash != content_hash:
+        if replace:
+            return False
         message = f"{folder} holds another probe set (from {quoted(there.source)}): choose another --out, or delete that folder first"
         raise StaleArtifactError(message)
-    return not _damaged(folder, there)
+    return not damaged_files(folder, there)
 
 
 def _content_hash(probe_set: ProbeSet) -> str:
     return fingerprint(
         {
-            "schema_version": _SCHEMA_VERSION,
+            "schema_version": 1,
             "probes": probe_fingerprint(probe_set),
             "generators": dict(probe_set.generators),
             "prompt_hashes": dict(probe_set.prompt_hashes),
+            "instruction_hashes": dict(probe_set.instruction_hashes),
+            "licence": probe_set.licence,
             "audits": {name: dict(audit) for name, audit in probe_set.audits.items()},
             "metadata": {document_id: dict(fields) for document_id, fields in probe_set.metadata.items()},
         }
@@ -129,13 +108,11 @@ def _content_hash(probe_set: ProbeSet) -> str:
 
 
 def _fill(folder: Path, probe_set: ProbeSet, content_hash: str) -> None:
-    import yaml  # noqa: PLC0415 - only needed here
-
     table = probe_set.by_variant()
     entries: list[VariantEntry] = []
     splits = _split_names(sort_variants(table, probe_set.factors))
     for variant, split in splits.items():
-        path = _data_file(folder, split)
+        path = folder / data_file(split)
         _write_split(path, table[variant], probe_set.metadata if variant == ORIGINAL else {})
         entries.append(
             VariantEntry(
@@ -145,20 +122,21 @@ def _fill(folder: Path, probe_set: ProbeSet, content_hash: str) -> None:
                 num_texts=len(table[variant]),
                 factor=probe_set.factors.get(variant),
                 prompt_hash=probe_set.prompt_hashes.get(variant),
+                instruction_hash=probe_set.instruction_hashes.get(variant),
                 generator=probe_set.generators.get(variant),
                 audit=dict(probe_set.audits[variant]) if variant in probe_set.audits else None,
             )
         )
     probes = ProbesFile(
-        schema_version=_SCHEMA_VERSION,
         fingerprint=probe_fingerprint(probe_set),
         content_hash=content_hash,
         source=probe_set.source,
+        licence=probe_set.licence,
         variants=entries,
     )
     write_json(folder / _REPORT_FILE, import_report(probe_set))
-    write_card(folder / "README.md", probe_set, splits)
-    write_text(folder / PROBES_FILE, yaml.safe_dump(probes.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=150))
+    write_card(folder / "README.md", probe_set, splits, audited=False)
+    write_description(folder, probes)
 
 
 def _split_names(variants: list[str]) -> dict[str, str]:
@@ -171,10 +149,6 @@ def _split_names(variants: list[str]) -> dict[str, str]:
         names[variant] = next(name for name in candidates if name.casefold() not in taken)
         taken.add(names[variant].casefold())
     return names
-
-
-def _data_file(folder: Path, split: str) -> Path:
-    return folder / "data" / f"{split}.parquet"
 
 
 def _write_split(path: Path, texts: Mapping[str, str], metadata: Mapping[str, Mapping[str, object]]) -> None:
@@ -205,55 +179,71 @@ def count_reasons(rejected: Sequence[RejectedRecord]) -> dict[str, int]:
     return dict(Counter(record.reason.split(" (")[0] for record in rejected).most_common())
 
 
-def _read_probes_file(folder: Path) -> ProbesFile:
-    import yaml  # noqa: PLC0415 - only needed here
-
-    path = folder / PROBES_FILE
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > _SCHEMA_VERSION:
-            message = f"{path} was written by a newer version of lmdissect (schema {version}): update lmdissect"
-            raise UnreadableInputError(message)
-        return ProbesFile.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        message = f"{path}: {where or 'content'}: {first['msg']}; mend it, or delete it to read the folder by its README.md"
-        raise UnreadableInputError(message) from error
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        message = f"{path} cannot be read ({' '.join(str(error).split())}); mend it, or delete it to read the folder by its README.md"
-        raise UnreadableInputError(message) from error
-
-
-def _damaged(folder: Path, probes: ProbesFile) -> list[str]:
-    """Names of data files that are missing or not as they were written."""
-    paths = {_data_file(folder, entry.split): entry.sha256 for entry in probes.variants}
-    return [f"data/{path.name}" for path, sha256 in paths.items() if not path.is_file() or hash_file(path) != sha256]
-
-
-def read_probe_folder(collection: Collection, folder: Path) -> ProbesFile:
-    """Take the texts of a folder that `write_probe_set` wrote, verified against the hashes it recorded.
+def verify_probe_folder(folder: Path) -> ProbesFile:
+    """What `probes.yaml` says of a folder whose files are all as they were written.
 
     Raises:
-        UnreadableInputError: `probes.yaml` cannot be understood, or a data file is missing or changed.
+        UnreadableInputError: `probes.yaml` cannot be understood, or a file is missing or changed.
     """
-    probes = _read_probes_file(folder)
-    if damaged := _damaged(folder, probes):
+    probes = read_description(folder)
+    if damaged := damaged_files(folder, probes):
+        cure = "import it again" if any(name.startswith("data/") for name in damaged) else f"run lmdissect audit {folder} again"
         message = (
-            f"{folder}: {', '.join(damaged)} missing or changed since the probe set was written: import it again"
+            f"{folder}: {', '.join(damaged)} missing or changed since the probe set was written: {cure}"
             f" (or delete {PROBES_FILE} to read the folder as it stands)"
         )
         raise UnreadableInputError(message)
-    for entry in probes.variants:
-        _add_split(collection, _data_file(folder, entry.split), entry.variant)
     return probes
 
 
-def _add_split(collection: Collection, path: Path, variant: str) -> None:
+def add_probe_folder(collection: Collection, folder: Path, probes: ProbesFile, *, without: Container[tuple[str, str]] = ()) -> None:
+    """Take the texts of a folder that `write_probe_set` wrote.
+
+    Args:
+        collection: Takes the texts.
+        folder: The folder.
+        probes: What `probes.yaml` says of it.
+        without: Texts to leave out, as (document id, variant).
+    """
+    for entry in probes.variants:
+        _add_split(collection, folder / data_file(entry.split), entry.variant, without)
+
+
+def describe_texts(collection: Collection, probes: ProbesFile | None, source: str, factors: Mapping[str, str]) -> ProbeSet:
+    """The texts of ``collection`` as a probe set, with what `probes.yaml` says of them where there is one.
+
+    Args:
+        collection: Texts and rejected records.
+        probes: Content of `probes.yaml`, or None.
+        source: Where the texts come from, in words.
+        factors: The user's own mapping of variant to factor; wins.
+
+    Raises:
+        UserInputError: A variant has no factor.
+    """
+    texts = collection.texts
+    entries = {entry.variant: entry for entry in probes.variants} if probes is not None else {}
+    recorded = {name: entry.factor for name, entry in entries.items() if entry.factor is not None}
+    return ProbeSet(
+        texts=texts,
+        factors=resolve_factors(dict.fromkeys(text.variant for text in texts), {**recorded, **factors}),
+        source=source,
+        rejected=tuple(collection.rejected),
+        generators={name: entry.generator for name, entry in entries.items() if entry.generator is not None},
+        prompt_hashes={name: entry.prompt_hash for name, entry in entries.items() if entry.prompt_hash is not None},
+        instruction_hashes={name: entry.instruction_hash for name, entry in entries.items() if entry.instruction_hash is not None},
+        audits={name: entry.audit for name, entry in entries.items() if entry.audit is not None},
+        licence=probes.licence if probes is not None else None,
+        metadata=collection.metadata,
+    )
+
+
+def _add_split(collection: Collection, path: Path, variant: str, without: Container[tuple[str, str]]) -> None:
     source = str(path)
     for row in read_rows(path, collection.rejecter(source)):
         fields = row.fields
+        if (fields.get("document_id"), variant) in without:
+            continue
         taken = collection.add(source, row.place, fields.get("document_id"), variant, fields.get("text"))
         known = {name: fields[name] for name in ("keywords", "answer") if fields.get(name) is not None}
         if taken and known:

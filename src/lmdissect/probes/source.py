@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmdissect.errors import NothingToDoError, UserInputError
-from lmdissect.factors import ORIGINAL, resolve_factors
+from lmdissect.factors import ORIGINAL
+from lmdissect.probes.audited import rejected_texts
 from lmdissect.probes.collection import Collection
-from lmdissect.probes.folder import PROBES_FILE, ProbesFile, read_probe_folder
+from lmdissect.probes.description import PROBES_FILE, ProbesFile
+from lmdissect.probes.folder import add_probe_folder, describe_texts, verify_probe_folder
 from lmdissect.probes.hub import add_hub_folder, add_hub_id, is_hub_id
 from lmdissect.probes.layouts import add_control_row, add_row
 from lmdissect.probes.rows import ROW_SUFFIXES, read_rows, row_suffix
@@ -15,10 +17,13 @@ from lmdissect.records import ProbeSet
 
 __all__ = ["read_probe_set"]
 
+MADE_PROBES = "probes"
+"""Where `lmdissect rewrite` puts the probe set inside its output folder."""
+
 _FACTOR = re.compile(r"[a-z0-9_+-]+")
 
 
-def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, control: str | None = None) -> ProbeSet:
+def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, control: str | None = None, include_rejected: bool = False) -> ProbeSet:
     """Read originals and variants, paired by document id, from any form probe sets are found in.
 
     Records that cannot be used are set aside in ``ProbeSet.rejected`` with place and reason; texts are kept exactly as given.
@@ -30,6 +35,7 @@ def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, con
         factors: Factor of variants (name to factor); wins over what the set and the built-in mapping say.
         control: File with rewrites that change nothing (fields id, original_corpus, paraphrase_corpus), taken as the variant ``paraphrase`` where
             id and original agree with the set.
+        include_rejected: Take the texts too that the set's audit rejected (an audit or a human review wants them).
 
     Raises:
         UnreadableInputError: The source is missing, broken as a whole, or of no form we read.
@@ -38,7 +44,7 @@ def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, con
     """
     given = _checked_factors(factors or {})
     collection = Collection()
-    probes = _collect(collection, source, given)
+    probes = _collect(collection, source, given, include_rejected=include_rejected)
     if control is not None:
         before = len(collection.texts)
         for row in read_rows(Path(control), collection.rejecter(control)):
@@ -47,23 +53,11 @@ def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, con
             first = f" (first: {collection.rejected[-1].reason})" if collection.rejected else ""
             message = f"{control}: no rewrite in it belongs to {source}: ids and originals must agree{first}"
             raise UserInputError(message)
-    texts = collection.texts
-    if not texts:
+    if not collection.texts:
         first = f"; first: {collection.rejected[0].record}: {collection.rejected[0].reason}" if collection.rejected else ""
         message = f"{source}: no usable text in it ({len(collection.rejected)} records set aside{first})"
         raise NothingToDoError(message)
-    entries = {entry.variant: entry for entry in probes.variants} if probes is not None else {}
-    recorded = {name: entry.factor for name, entry in entries.items() if entry.factor is not None}
-    return ProbeSet(
-        texts=texts,
-        factors=resolve_factors(dict.fromkeys(text.variant for text in texts), {**recorded, **given}),
-        source=source if control is None else f"{source} with the control {control}",
-        rejected=tuple(collection.rejected),
-        generators={name: entry.generator for name, entry in entries.items() if entry.generator is not None},
-        prompt_hashes={name: entry.prompt_hash for name, entry in entries.items() if entry.prompt_hash is not None},
-        audits={name: entry.audit for name, entry in entries.items() if entry.audit is not None},
-        metadata=collection.metadata,
-    )
+    return describe_texts(collection, probes, source if control is None else f"{source} with the control {control}", given)
 
 
 def _checked_factors(factors: Mapping[str, str]) -> dict[str, str]:
@@ -77,12 +71,16 @@ def _checked_factors(factors: Mapping[str, str]) -> dict[str, str]:
     return dict(factors)
 
 
-def _collect(collection: Collection, source: str, factors: Mapping[str, str]) -> ProbesFile | None:
+def _collect(collection: Collection, source: str, factors: Mapping[str, str], *, include_rejected: bool) -> ProbesFile | None:
     """Take all texts of ``source``; what `probes.yaml` says, where there is one."""
     path = Path(source)
+    if (path / MADE_PROBES / PROBES_FILE).is_file():  # the folder of a rewriting run, which keeps its probe set inside
+        path = path / MADE_PROBES
     if path.is_dir():
         if (path / PROBES_FILE).is_file():
-            return read_probe_folder(collection, path)
+            probes = verify_probe_folder(path)
+            add_probe_folder(collection, path, probes, without=() if include_rejected else rejected_texts(path))
+            return probes
         add_hub_folder(collection, path, factors)
     elif path.exists() or not is_hub_id(source) or row_suffix(path) in ROW_SUFFIXES or path.parent.is_dir():  # a misspelt local path is no hub id
         for row in read_rows(path, collection.rejecter(source)):

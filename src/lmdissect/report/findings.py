@@ -1,13 +1,24 @@
 """What the numbers say, in words with numbers. Pure functions of the tables; nothing is called a finding whose interval covers 0."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import SELECTIONS, FactTokenShift, ReportContent, Variant
-from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_interval, format_level, format_share, format_signed
+from lmdissect.report.numbers import (
+    ALPHA,
+    UNITS,
+    equate_p,
+    format_count,
+    format_estimate,
+    format_interval,
+    format_level,
+    format_plain,
+    format_share,
+    format_signed,
+)
 from lmdissect.report.text import capitalize_first, join_words
 
 __all__ = [
@@ -15,6 +26,7 @@ __all__ = [
     "Direction",
     "Headline",
     "VariantFinding",
+    "audit_sentence",
     "control_sentence",
     "fact_doubt",
     "fact_headline",
@@ -321,6 +333,27 @@ def writer_sentence(content: ReportContent) -> str:
     if doubtful:
         sentences.append(
             f"{capitalize_first(join_words(doubtful))}: there a net row is a check of how much the writer may matter, not the true value."
+        )
+    return " ".join(sentences)
+
+
+def audit_sentence(content: ReportContent) -> str:
+    """What is known of the variants themselves: how many an audit accepted, or that nobody looked."""
+    audits: Mapping[str, Mapping[str, Any]] = content.details.get("audits", {})
+    accepted = [
+        f"{audits[name]['num_accepted']} of {audits[name]['num_texts']} {name} ({format_plain(100 * audits[name]['acceptance_rate'], 0)} %)"
+        for name in dict.fromkeys([*(variant.name for variant in content.variants), *audits])
+        if "acceptance_rate" in audits.get(name, {})
+    ]
+    unseen = [variant.name for variant in content.variants if "acceptance_rate" not in audits.get(variant.name, {})]
+    sentences = []
+    if accepted:
+        sentences.append(f"Whether only the factor changed was audited; accepted were {join_words(accepted)}, and rejected texts took no part.")
+    if unseen:
+        sentences.append(
+            f"Not audited: {join_words(unseen)}; nothing here shows that only the factor changed (lmdissect audit checks it)."
+            if accepted
+            else "These variants were not audited: nothing here shows that only their factor changed (lmdissect audit checks it)."
         )
     return " ".join(sentences)
 

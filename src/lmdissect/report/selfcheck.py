@@ -69,6 +69,7 @@ def check_content(content: ReportContent) -> SelfCheck:
         ("Tuned model", list_facts(details["tuned_model"])),
         ("Probes and scoring", list_facts({name: details.get(name) for name in _SCORING_FACTS})),
         ("Variants", _describe_variants(content)),
+        ("Audit: rules broken", _broken_rules(details.get("audits", {}))),
         ("Statistics", list_facts(manifest.config)),
         ("Counts", list_facts(manifest.counts)),
         ("Versions", list_facts(manifest.versions)),
@@ -116,6 +117,18 @@ def _describe_variants(content: ReportContent) -> list[tuple[str, str]]:
         if variant.writer_match is not None:
             parts.append(f"writer against the control\u2019s: {variant.writer_match}")
         rows.append((variant.name, "; ".join(parts)))
+    return rows
+
+
+def _broken_rules(audits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Per variant the rules that its rejected texts broke, most first, and those that could not be applied."""
+    rows = []
+    for variant, summary in audits.items():
+        broken = sorted(dict(summary.get("rejected_by_rule", {})).items(), key=lambda entry: (-entry[1], entry[0]))
+        parts = [f"{count} x {rule.replace('_', ' ')}" for rule, count in broken if count]
+        if missing := summary.get("not_measured"):
+            parts.append(f"not measured: {', '.join(name.replace('_', ' ') for name in missing)}")
+        rows.append((variant, "; ".join(parts) or "none"))
     return rows
 
 

@@ -134,9 +134,9 @@ def _inputs(resolved: ResolvedModel, probe_set: ProbeSet, config: SizedScoringCo
 
 
 def _labels(probe_set: ProbeSet) -> dict[str, Any]:
-    """What the artifact carries on beside texts: factors, writers, prompts and key terms."""
+    """What the artifact carries on beside texts: factors, writers, prompts, audits and key terms."""
     key_terms = {document_id: fields["keywords"] for document_id, fields in probe_set.metadata.items() if fields.get("keywords")}
-    return {"key_terms": key_terms, **{name: dict(getattr(probe_set, name)) for name in ("factors", "generators", "prompt_hashes")}}
+    return {"key_terms": key_terms, **{name: dict(getattr(probe_set, name)) for name in ("factors", "generators", "prompt_hashes", "audits")}}
 
 
 def _max_input(model: LanguageModel, config: SizedScoringConfig) -> int | None:
@@ -195,6 +195,7 @@ def _score(
         "factors": dict(probe_set.factors),
         "generators": dict(probe_set.generators),
         "prompt_hashes": dict(probe_set.prompt_hashes),
+        "audits": {name: dict(audit) for name, audit in probe_set.audits.items()},
         "num_threads": torch.get_num_threads(),
         "probes": probe_set.source,
         "rejected": [[record.source, record.record, record.reason] for record in probe_set.rejected],

@@ -189,6 +189,7 @@ def _details(paired: PairedScores, shifts: Sequence[FactorShift], unavailable: S
         "tokenizers_equal": paired.tokenizers_equal,
         "control": paired.control,
         "generators": base.details["generators"],
+        "audits": base.details.get("audits", {}),
         "variants": {variant: _variant_details(paired, variant) for variant in paired.factors},
         "rejected": base.details["rejected"],
         "num_dropped": len(paired.dropped),

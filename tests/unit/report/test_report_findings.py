@@ -277,3 +277,18 @@ def test_an_interaction_needs_its_test_too(tmp_path: Path) -> None:
 
     (interaction,) = captions.interaction_sentences(build_content(tmp_path, change))
     assert interaction.endswith("though p = 0.210 is too weak to say that they depend on each other.")
+
+
+def test_the_acceptance_rate_is_part_of_the_report(tmp_path: Path) -> None:
+    def change(_tables: Tables, details: Details) -> None:
+        summary = {"num_texts": 80, "num_accepted": 72, "acceptance_rate": 0.9, "rejected_by_rule": {"number_kept": 8}, "not_measured": []}
+        details["audits"] = {"casual": summary, "gone": {**summary, "num_accepted": 0, "acceptance_rate": 0.0}}
+
+    sentence = findings.audit_sentence(build_content(tmp_path, change))
+    assert "72 of 80 casual (90 %)" in sentence
+    assert "0 of 80 gone (0 %)" in sentence  # a variant of which nothing is left still counts
+    assert "Not audited: nonbiomedical" in sentence
+
+
+def test_unaudited_variants_are_called_so(tmp_path: Path) -> None:
+    assert findings.audit_sentence(build_content(tmp_path)).startswith("These variants were not audited")

@@ -1,0 +1,170 @@
+"""An audit kept in a probe folder: rejected texts are left out wherever the set is read, nothing written is lost, and a kill leaves a readable set."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from lmdissect.errors import OutputLockedError, UnreadableInputError
+from lmdissect.probes import audited, probe_fingerprint, read_audit, read_probe_set, write_audit, write_probe_set
+from lmdissect.records import AuditResult, ProbeSet, ProbeText, Verdict
+from lmdissect.store import lock_folder
+
+PROBES = ProbeSet(
+    texts=tuple(
+        ProbeText(document_id, variant, f"{variant} of {document_id}") for document_id in ("1", "2", "3") for variant in ("original", "casual", "rap")
+    ),
+    factors={"casual": "style", "rap": "style"},
+    source="somewhere",
+    instruction_hashes={"rap": "77"},
+    licence="CC0",
+)
+
+
+def _audit(rejected: set[tuple[str, str]], rule: str = "copied") -> AuditResult:
+    verdicts = tuple(
+        Verdict(*pair, accepted=pair not in rejected, reasons=(rule,) if pair in rejected else (), measures={"length_ratio": 1.5})
+        for pair in ((text.document_id, text.variant) for text in PROBES.texts)
+        if pair[1] != "original"
+    )
+    summaries = {}
+    for variant in ("casual", "rap"):
+        accepted = sum(verdict.accepted for verdict in verdicts if verdict.variant == variant)
+        summaries[variant] = {"num_texts": 3, "num_accepted": accepted, "acceptance_rate": accepted / 3, "rejected_by_rule": {rule: 3 - accepted}}
+    return AuditResult(verdicts, summaries, {"rules_hash": "ab"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_probe_set(PROBES, tmp_path / "probes")
+    return tmp_path / "probes"
+
+
+def _pairs(folder: Path, **arguments: bool) -> set[tuple[str, str]]:
+    return {(text.document_id, text.variant) for text in read_probe_set(str(folder), **arguments).texts}
+
+
+EVERYTHING = {(text.document_id, text.variant) for text in PROBES.texts}
+
+
+def test_rejected_texts_are_left_out_and_kept(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in (folder / "data").iterdir()}
+    audit = _audit({("2", "casual"), ("3", "casual")})
+    write_audit(folder, audit)
+    assert _pairs(folder) == EVERYTHING - {("2", "casual"), ("3", "casual")}
+    assert _pairs(folder, include_rejected=True) == EVERYTHING
+    assert {path: path.read_bytes() for path in (folder / "data").iterdir()} == before
+    assert read_audit(folder) == audit
+    there = read_probe_set(str(folder))
+    assert there.audits["casual"]["num_accepted"] == 1
+    assert (there.licence, there.instruction_hashes) == ("CC0", {"rap": "77"})
+
+
+def test_an_unaudited_folder_has_no_audit(folder: Path) -> None:
+    assert read_audit(folder) is None
+    assert read_probe_set(str(folder)).audits == {}
+
+
+def test_datasets_opens_what_was_accepted_and_all_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    write_audit(folder, _audit({("2", "casual")}))
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: list(split["document_id"]) for name, split in loaded.items()} == {
+        "original": ["1", "2", "3"],
+        "casual": ["1", "3"],
+        "rap": ["1", "2", "3"],
+    }
+
+
+def test_a_new_audit_replaces_the_old_one(folder: Path) -> None:
+    write_audit(folder, _audit({("2", "casual")}))
+    write_audit(folder, _audit({("1", "rap")}, rule="length"))
+    assert _pairs(folder) == EVERYTHING - {("1", "rap")}
+    stored = read_audit(folder)
+    assert stored is not None
+    assert stored.summaries["rap"]["rejected_by_rule"] == {"length": 1}
+
+
+def test_a_variant_may_be_rejected_as_a_whole(folder: Path) -> None:
+    write_audit(folder, _audit({(document_id, "rap") for document_id in "123"}))
+    there = read_probe_set(str(folder))
+    assert set(there.factors) == {"casual"}
+    assert there.audits["rap"]["acceptance_rate"] == 0
+
+
+def test_the_set_that_was_written_counts_as_there_after_its_audit(folder: Path) -> None:
+    write_audit(folder, _audit({("1", "rap")}))
+    assert write_probe_set(PROBES, folder) == "reused"
+    assert _pairs(folder) == EVERYTHING - {("1", "rap")}
+
+
+@pytest.mark.parametrize("name", ["audit.parquet", "accepted/casual.parquet"])
+def test_a_damaged_audit_is_named_and_can_be_made_again(folder: Path, name: str) -> None:
+    write_audit(folder, _audit(set()))
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(UnreadableInputError, match=f"{name} missing or changed.*lmdissect audit"):
+        read_probe_set(str(folder))
+    write_audit(folder, _audit({("1", "rap")}))
+    assert _pairs(folder) == EVERYTHING - {("1", "rap")}
+
+
+def test_a_kill_at_any_write_leaves_a_readable_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every state between two writes: unaudited, or audited whole; never half."""
+    rejected = {("2", "casual")}
+    for first in (None, _audit({("1", "rap")})):
+        for survived in range(12):
+            write_probe_set(ProbeSet(texts=PROBES.texts[:1], factors={}, source="x"), folder, replace=True)
+            write_probe_set(PROBES, folder, replace=True)
+            if first is not None:
+                write_audit(folder, first)
+            writes = 0
+
+            def dying(function, limit=survived):
+                def write(*arguments, **named) -> None:
+                    nonlocal writes
+                    if writes == limit:
+                        raise KeyboardInterrupt
+                    writes += 1
+                    function(*arguments, **named)
+
+                return write
+
+            with monkeypatch.context() as patched:
+                for name in ("write_table", "write_card", "write_description"):
+                    patched.setattr(audited, name, dying(getattr(audited, name)))
+                try:
+                    write_audit(folder, _audit(rejected))
+                    finished = True
+                except KeyboardInterrupt:
+                    finished = False
+            there = _pairs(folder)
+            assert there in ([EVERYTHING - rejected] if finished else [EVERYTHING, EVERYTHING - {("1", "rap")}])
+            write_audit(folder, _audit(rejected))
+            assert _pairs(folder) == EVERYTHING - rejected
+        assert finished
+
+
+def test_a_folder_at_work_is_refused(folder: Path) -> None:
+    with lock_folder(folder), pytest.raises(OutputLockedError):
+        write_audit(folder, _audit(set()))
+
+
+def test_the_set_inside_a_rewriting_run_is_found(folder: Path) -> None:
+    assert probe_fingerprint(read_probe_set(str(folder.parent))) == probe_fingerprint(PROBES)
+
+
+def test_another_set_is_replaced_on_request_only(folder: Path) -> None:
+    other = ProbeSet(texts=PROBES.texts[:2], factors={"casual": "style"}, source="x")
+    with pytest.raises(Exception, match="another probe set"):
+        write_probe_set(other, folder)
+    assert write_probe_set(other, folder, replace=True) == "written"
+    assert len(read_probe_set(str(folder)).texts) == 2
+
+
+def test_the_description_names_every_file_of_the_audit(folder: Path) -> None:
+    write_audit(folder, _audit({("2", "casual")}))
+    probes = yaml.safe_load((folder / "probes.yaml").read_text(encoding="utf-8"))
+    assert set(probes["audit"]["files"]) == {"audit.parquet", *(f"accepted/{name}.parquet" for name in ("original", "casual", "rap"))}
+    assert pq.read_schema(folder / "audit.parquet").names == ["document_id", "variant", "accepted", "reasons", "measures"]
