@@ -26,6 +26,9 @@ def run(
     typer.echo("config:   " + ", ".join(f"{name} {value}" for name, value in manifest.config.items() if value is not None))
     typer.echo("versions: " + ", ".join(f"{name} {value}" for name, value in manifest.versions.items()))
     typer.echo("files:    " + ", ".join(manifest.files) + (" (verified)" if verify else ""))
+    if manifest.details.get("held_out_loss_after_nats") is not None:
+        before, after = manifest.details["held_out_loss_before_nats"], manifest.details["held_out_loss_after_nats"]
+        typer.echo(f"held-out loss: {before:.4f} -> {after:.4f} nats/token")
     if manifest.stage == "shift":
         for line in shift_lines(folder):
             typer.echo(line)
