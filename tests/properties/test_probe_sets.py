@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmdissect.alignment import kept_word_share
+from lmdissect.bytestream import read_lines
 from lmdissect.probes import find_overlap, probe_fingerprint, read_probe_set, write_probe_set
-from lmdissect.probes.lines import read_lines
 from lmdissect.records import Document, ProbeSet, ProbeText
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(lambda text: bool(text.strip()))

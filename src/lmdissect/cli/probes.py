@@ -1,7 +1,8 @@
-"""`lmdissect probes`: read, show and check probe sets."""
+"""`lmdissect probes`: read, show, check and publish probe sets."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, show and check probe sets: originals and their variants.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, show, check and publish probe sets: originals and their variants.")
 
 _EXAMPLE_CHARS = 240
 _SHOWN_IDS = 20
@@ -29,6 +30,12 @@ _Source = Annotated[
 ]
 
 
+_Licence = Annotated[
+    str | None,
+    typer.Option("--licence", metavar="TEXT", help="Terms under which the texts may be passed on: an identifier (cc-by-4.0) or a sentence."),
+]
+
+
 @app.command("import", epilog="Example: lmdissect probes import pubmed_derived.json.gz --control pubmed_keyword.json.gz --out runs/probes")
 def import_probes(
     source: _Source,
@@ -36,6 +43,7 @@ def import_probes(
     control: options.Control = None,
     factor: options.Factors = None,
     writer: options.Writers = None,
+    licence: _Licence = None,
     *,
     strict: options.Strict = False,
 ) -> None:
@@ -46,6 +54,8 @@ def import_probes(
     from lmdissect.probes import write_probe_set
 
     probe_set = options.read_probes(source, factors=factor, writers=writer, control=control, strict=strict)
+    if licence is not None:
+        probe_set = replace(probe_set, licence=licence)
     outcome = write_probe_set(probe_set, out)
     for line in _summary(probe_set):
         typer.echo(line)
@@ -103,6 +113,52 @@ def check_probes(
         return
     for line in [*_summary(probe_set, with_table=False), *_check_lines(findings), *(_overlap_lines(overlap) if overlap is not None else [])]:
         typer.echo(line)
+
+
+@app.command("push", epilog="Example: lmdissect probes push runs/probes someone/my-probes --private")
+def push_probes(
+    folder: Annotated[Path, typer.Argument(metavar="P", help="Probe folder of ours, audited or not.")],
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="Dataset repository on the Hugging Face hub: owner/name.")],
+    revision: Annotated[str | None, typer.Option("--revision", metavar="BRANCH", help="Branch; made where it is missing. [default: main]")] = None,
+    message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Message of the commit.")] = None,
+    licence: _Licence = None,
+    *,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one, if it has to be made.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+) -> None:
+    """Publish a probe folder on the hub, with its card, as one commit.
+
+    The token is taken from HF_TOKEN or from the hub's own login. Only files of the probe set are sent. Pushing the same set again changes nothing.
+    """
+    from lmdissect.probes import push_probe_set, stage_probe_set
+
+    with stage_probe_set(folder, repository, licence=licence) as staged:
+        for name, path in staged.files.items():
+            typer.echo(f"{path.stat().st_size:>12} bytes  {name}")
+        typer.echo(
+            f"licence: {options.printable(staged.licence or 'not stated (--licence states it)')}; audited: {'yes' if staged.audited else 'no'}"
+        )
+        if dry_run:
+            typer.echo(f"{len(staged.files)} files, {staged.size_bytes} bytes would go to {repository}; nothing was sent")
+            return
+        pushed = push_probe_set(staged, repository, private=private, revision=revision, message=message)
+    typer.echo(f"{'pushed' if pushed.changed else 'unchanged'}: {pushed.url}, commit {pushed.commit}")
+    typer.echo(f"to get this very version: lmdissect probes pull {repository}@{pushed.commit} --out DIR")
+
+
+@app.command("pull", epilog="Example: lmdissect probes pull someone/my-probes --out runs/probes")
+def pull_probes(
+    reference: Annotated[str, typer.Argument(metavar="REPO[@REVISION]", help="Dataset repository on the Hugging Face hub; branch, tag or commit.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")],
+) -> None:
+    """Fetch a published probe folder from the hub, and check it against its hashes.
+
+    The commit is kept in pulled.json. A token for a private repository is taken from HF_TOKEN or from the hub's own login.
+    """
+    from lmdissect.probes import pull_probe_set
+
+    pulled = pull_probe_set(reference, out)
+    typer.echo(f"{'unchanged, reused' if pulled.outcome == 'reused' else 'written'}: {out}, from {pulled.repository}@{pulled.commit}")
 
 
 def _token_counter(reference: str) -> Callable[[str], int]:

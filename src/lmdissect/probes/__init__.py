@@ -5,6 +5,7 @@ from lmdissect.probes.checks import OverLongText, ProbeCheck, VariantCheck, chec
 from lmdissect.probes.folder import count_reasons, import_report, write_probe_set
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.overlap import OverlapMatch, OverlapReport, find_overlap
+from lmdissect.probes.publish import PulledSet, PushedSet, StagedSet, pull_probe_set, push_probe_set, stage_probe_set
 from lmdissect.probes.select import limit_documents
 from lmdissect.probes.source import read_probe_set
 
@@ -13,6 +14,9 @@ __all__ = [
     "OverlapMatch",
     "OverlapReport",
     "ProbeCheck",
+    "PulledSet",
+    "PushedSet",
+    "StagedSet",
     "VariantCheck",
     "check_probe_set",
     "count_reasons",
@@ -20,8 +24,11 @@ __all__ = [
     "import_report",
     "limit_documents",
     "probe_fingerprint",
+    "pull_probe_set",
+    "push_probe_set",
     "read_audit",
     "read_probe_set",
+    "stage_probe_set",
     "write_audit",
     "write_probe_set",
 ]

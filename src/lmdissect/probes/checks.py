@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from lmdissect.alignment import kept_word_share
 from lmdissect.factors import ORIGINAL, sort_variants
-from lmdissect.probes.overlap import normalize_text
 from lmdissect.records import ProbeSet
+from lmdissect.shingles import normalize_text
 
 __all__ = ["OverLongText", "ProbeCheck", "VariantCheck", "check_probe_set"]
 

@@ -26,9 +26,18 @@ from lmdissect.probes.rows import read_rows
 from lmdissect.records import ProbeSet, RejectedRecord
 from lmdissect.store import fingerprint, hash_file, output_folder, output_guard, replace_folder, write_json, write_table
 
-__all__ = ["add_probe_folder", "count_reasons", "describe_texts", "import_report", "verify_probe_folder", "write_probe_set"]
+__all__ = [
+    "REPORT_FILE",
+    "add_probe_folder",
+    "count_reasons",
+    "describe_texts",
+    "hash_content",
+    "import_report",
+    "verify_probe_folder",
+    "write_probe_set",
+]
 
-_REPORT_FILE = "import_report.json"
+REPORT_FILE = "import_report.json"
 _RESERVED_SPLITS = frozenset({"all"})
 
 
@@ -49,7 +58,7 @@ def write_probe_set(probe_set: ProbeSet, folder: Path, *, replace: bool = False)
         OutOfSpaceError: The disk is full.
     """
     folder = folder.resolve()
-    content_hash = _content_hash(probe_set)
+    content_hash = hash_content(probe_set)
     if _holds(folder, content_hash, replace=replace):
         return "reused"
     output_folder(folder.parent)
@@ -92,7 +101,8 @@ def _holds(folder: Path, content_hash: str, *, replace: bool) -> bool:
     return not damaged_files(folder, there)
 
 
-def _content_hash(probe_set: ProbeSet) -> str:
+def hash_content(probe_set: ProbeSet) -> str:
+    """Hash of everything that is stored of a set but its source and what was set aside: decides whether a folder holds it already."""
     return fingerprint(
         {
             "schema_version": 1,
@@ -134,7 +144,7 @@ def _fill(folder: Path, probe_set: ProbeSet, content_hash: str) -> None:
         licence=probe_set.licence,
         variants=entries,
     )
-    write_json(folder / _REPORT_FILE, import_report(probe_set))
+    write_json(folder / REPORT_FILE, import_report(probe_set))
     write_card(folder / "README.md", probe_set, splits, audited=False)
     write_description(folder, probes)
 

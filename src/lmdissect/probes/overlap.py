@@ -4,23 +4,17 @@ A probe the model was finetuned on measures memory and not what finetuning moved
 """
 
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lmdissect.errors import UserInputError
 from lmdissect.factors import ORIGINAL
 from lmdissect.records import Document, ProbeSet, ProbeText
+from lmdissect.shingles import empty_index, jaccard, minhash, normalize_text, word_shingles
 
-if TYPE_CHECKING:
-    from datasketch import MinHash, MinHashLSH
+__all__ = ["OverlapMatch", "OverlapReport", "find_overlap"]
 
-__all__ = ["OverlapMatch", "OverlapReport", "find_overlap", "normalize_text"]
-
-_SHINGLE_WORDS = 5
-_NUM_PERMUTATIONS = 128
-_SEED = 1
 _PMID_PREFIX = re.compile(r"^pmid:\s*", re.IGNORECASE)
 
 
@@ -92,11 +86,6 @@ def find_overlap(probe_set: ProbeSet, corpus: Iterable[Document], *, threshold: 
     return OverlapReport(matches=tuple(matches), threshold=threshold, num_probe_texts=len(probe_set.texts), num_corpus_documents=num_documents)
 
 
-def normalize_text(text: str) -> str:
-    """``text`` with case folded and white space collapsed: what two copies of a text agree in."""
-    return " ".join(text.casefold().split())
-
-
 class _ProbeIndex:
     """Probe texts by id, by normalised text, and by MinHash."""
 
@@ -106,7 +95,7 @@ class _ProbeIndex:
         self._by_id: dict[str, dict[str, None]] = {}
         self._by_text: dict[str, list[int]] = {}
         self._shingle_hashes: set[int] = set()
-        self._lsh = _empty_lsh(threshold)
+        self._lsh = empty_index(threshold)
         for number, text in enumerate(texts):
             self._add(number, text)
 
@@ -114,9 +103,9 @@ class _ProbeIndex:
         self._by_id.setdefault(_bare_id(text.document_id), {})[text.document_id] = None
         normalized = normalize_text(text.text)
         self._by_text.setdefault(normalized, []).append(number)
-        shingles = _shingles(normalized)
+        shingles = word_shingles(normalized)
         self._shingle_hashes.update(map(hash, shingles))
-        self._lsh.insert(number, _minhash(shingles))
+        self._lsh.insert(number, minhash(shingles))
 
     def matches(self, document: Document) -> Iterator[OverlapMatch]:
         """Everything found of one corpus document."""
@@ -127,7 +116,7 @@ class _ProbeIndex:
         same = self._by_text.get(normalized, [])
         for number in same:
             yield self._match(number, document, "text", 1.0)
-        for number, similarity in self._near(_shingles(normalized)):
+        for number, similarity in self._near(word_shingles(normalized)):
             if number not in same:
                 yield self._match(number, document, "near", similarity)
 
@@ -138,34 +127,11 @@ class _ProbeIndex:
     def _near(self, shingles: frozenset[str]) -> Iterator[tuple[int, float]]:
         if self._shingle_hashes.isdisjoint(map(hash, shingles)):  # true of nearly all of a corpus, and far cheaper than a MinHash
             return
-        for number in sorted(self._lsh.query(_minhash(shingles))):
-            there = _shingles(normalize_text(self._texts[number].text))
-            similarity = len(shingles & there) / len(shingles | there)
+        for number in sorted(self._lsh.query(minhash(shingles))):
+            similarity = jaccard(shingles, word_shingles(normalize_text(self._texts[number].text)))
             if similarity >= self._threshold:
                 yield number, similarity
 
 
 def _bare_id(document_id: str) -> str:
     return _PMID_PREFIX.sub("", document_id.strip())
-
-
-def _shingles(normalized: str) -> frozenset[str]:
-    """Word 5-grams of a normalised text; a shorter text is one shingle."""
-    words = normalized.split(" ")
-    count = max(len(words) - _SHINGLE_WORDS + 1, 1)
-    return frozenset(" ".join(words[start : start + _SHINGLE_WORDS]) for start in range(count))
-
-
-def _empty_lsh(threshold: float) -> "MinHashLSH":
-    from datasketch import MinHashLSH  # noqa: PLC0415 - slow to load
-
-    # Candidates are verified, so a false one costs little and a missed one is an error: look below the threshold, and weigh misses ninefold.
-    return MinHashLSH(threshold=max(threshold - 0.1, 0.05), num_perm=_NUM_PERMUTATIONS, weights=(0.1, 0.9))
-
-
-def _minhash(shingles: frozenset[str]) -> "MinHash":
-    from datasketch import MinHash  # noqa: PLC0415 - slow to load
-
-    minhash = MinHash(num_perm=_NUM_PERMUTATIONS, seed=_SEED, hashfunc=zlib.crc32)
-    minhash.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in shingles])
-    return minhash

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmdissect.bytestream import MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
 from lmdissect.errors import UnreadableInputError
-from lmdissect.probes.lines import MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
 
 __all__ = ["ROW_SUFFIXES", "Reject", "Row", "read_rows", "row_suffix"]
 

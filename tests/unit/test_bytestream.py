@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lmdissect.bytestream import MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
 from lmdissect.errors import UnreadableInputError
-from lmdissect.probes.lines import MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
 
 CONTENT = b"".join(b'{"number": %d, "noise": "%s"}\n' % (number, str(number**7 * 7919).encode()) for number in range(20_000))
 
