@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak wheel clean
+.PHONY: help setup demo test lint bench bench-scoring bench-corpus bench-rewriting bench-audit soak wheel clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -32,9 +32,23 @@ lint: setup ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(BIN)/uv ## speed and memory against peers; writes docs/benchmarks.md
-	$(BIN)/uv sync --frozen --inexact --quiet --group bench
+bench: bench-scoring bench-corpus bench-rewriting bench-audit ## every benchmark, each beside its peers; writes docs/benchmarks*.md
+
+bench-scoring: $(VENV)/.benched ## speed and memory of scoring (about 30 minutes)
 	$(BIN)/python benchmarks/scoring.py
+
+bench-corpus: $(VENV)/.benched ## PubMed XML: records a second, memory, exactness
+	$(BIN)/python benchmarks/pubmed.py
+
+bench-rewriting: $(VENV)/.benched ## what rewriting adds to the server's time; storms and kills
+	$(BIN)/python benchmarks/rewriting.py
+
+bench-audit: $(VENV)/.benched ## what the audit tells apart and catches (needs the research data)
+	$(BIN)/python benchmarks/audit.py
+
+$(VENV)/.benched: $(BIN)/uv pyproject.toml uv.lock
+	$(BIN)/uv sync --frozen --inexact --quiet --group bench
+	@touch $@ $(VENV)/.synced
 
 soak: setup ## the storms in full: many kills, many draws
 	LMDISSECT_KILLED_RUNS=200 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
