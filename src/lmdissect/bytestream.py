@@ -1,15 +1,13 @@
 """Bytes and lines of files, gzip or not, such that damage late in a file loses nothing before it and a small file cannot fill the memory."""
 
-import queue
-import threading
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from lmdissect.errors import UnreadableInputError
 
-__all__ = ["MAX_RATIO", "MAX_RECORD_BYTES", "DamagedStreamError", "read_ahead", "read_blocks", "read_bytes", "read_lines"]
+__all__ = ["MAX_RATIO", "MAX_RECORD_BYTES", "DamagedStreamError", "read_blocks", "read_bytes", "read_lines"]
 
 MAX_RECORD_BYTES = 64 << 20
 """A line longer than this is set aside: no document is, and a compressed bomb must not fill the memory."""
@@ -23,7 +21,6 @@ _BLOCK_BYTES = 1 << 16
 _MAX_PIECE_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31
-_BLOCKS_AHEAD = 4
 
 
 class DamagedStreamError(Exception):
@@ -97,41 +94,6 @@ def read_bytes(path: Path) -> tuple[bytes, str | None]:
     except DamagedStreamError as error:
         return bytes(content), str(error)
     return bytes(content), None
-
-
-def read_ahead(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """The same blocks, made in a second thread a few blocks ahead: decompression leaves the interpreter free for whoever uses them."""
-    made: queue.Queue[bytes | BaseException | None] = queue.Queue(_BLOCKS_AHEAD)
-    stopped = threading.Event()
-
-    def make() -> None:
-        last: BaseException | None = None
-        try:
-            for block in blocks:
-                made.put(block)
-                if stopped.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that reads
-            last = error
-        made.put(last)
-
-    thread = threading.Thread(target=make, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while (block := made.get()) is not None:
-            if isinstance(block, BaseException):
-                raise block
-            yield block
-    finally:
-        stopped.set()
-        while thread.is_alive():  # it may be waiting for room
-            _drain(made)
-            thread.join(0.01)
-
-
-def _drain(made: "queue.Queue[bytes | BaseException | None]") -> None:
-    while not made.empty():
-        made.get_nowait()
 
 
 def _split(block: bytes) -> list[bytes]:

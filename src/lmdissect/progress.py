@@ -17,6 +17,9 @@ class Task(Protocol):
     def advance(self, amount: int) -> None:
         """Report ``amount`` more units done."""
 
+    def note(self, text: str) -> None:
+        """What to show beside rate and ETA from now on: costs, records set aside."""
+
     def __enter__(self) -> Self:
         """Start the clock."""
 
@@ -36,6 +39,9 @@ class Progress(Protocol):
 
 class _SilentTask:
     def advance(self, amount: int) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
     def __enter__(self) -> Self:
@@ -62,6 +68,7 @@ class _LineTask:
         self._done_before = done
         self._done = done
         self._interval_s = interval_s
+        self._note = ""
         self._printed = done
         self._started_s = self._last_s = time.monotonic()
 
@@ -74,6 +81,9 @@ class _LineTask:
         if time.monotonic() - self._last_s >= self._interval_s:
             self._print()
 
+    def note(self, text: str) -> None:
+        self._note = f", {text}"
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._done != self._printed or error is not None:
             self._print()
@@ -85,7 +95,8 @@ class _LineTask:
         rate = (self._done - self._done_before) / elapsed_s
         eta_s = (self._total - self._done) / rate if rate > 0 else float("inf")
         eta = f", ETA {format_duration(eta_s)}" if 0 < eta_s < float("inf") else ""
-        print(f"{self._name}: {self._done}/{self._total} {self._unit}, {format_rate(rate)} {self._unit}/s{eta}", file=self._stream, flush=True)
+        line = f"{self._name}: {self._done}/{self._total} {self._unit}, {format_rate(rate)} {self._unit}/s{eta}{self._note}"
+        print(line, file=self._stream, flush=True)
 
 
 class LineProgress:
@@ -115,13 +126,14 @@ class _TerminalTask:
             TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[eta]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=Console(file=stream),
         )
         self._done_before = self._done = done
         self._total, self._unit = total, unit
         self._started_s = time.monotonic()
-        self._task = self._bar.add_task(name, total=total, completed=done, rate="", eta="")
+        self._task = self._bar.add_task(name, total=total, completed=done, rate="", eta="", note="")
 
     def __enter__(self) -> Self:
         self._started_s = time.monotonic()
@@ -133,6 +145,9 @@ class _TerminalTask:
         rate = (self._done - self._done_before) / max(time.monotonic() - self._started_s, 1e-9)
         eta = f"ETA {format_duration((self._total - self._done) / rate)}" if rate > 0 else ""
         self._bar.update(self._task, advance=amount, rate=f"{format_rate(rate)} {self._unit}/s", eta=eta)
+
+    def note(self, text: str) -> None:
+        self._bar.update(self._task, note=text)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()

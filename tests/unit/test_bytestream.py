@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmdissect.bytestream import MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
+from lmdissect.bytestream import MAX_RATIO, MAX_RECORD_BYTES, DamagedStreamError, read_blocks, read_bytes, read_lines
 from lmdissect.errors import UnreadableInputError
 
 CONTENT = b"".join(b'{"number": %d, "noise": "%s"}\n' % (number, str(number**7 * 7919).encode()) for number in range(20_000))
@@ -101,3 +101,20 @@ def test_whole_content_tells_its_damage(packed: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableInputError, match=r"none\.jsonl: cannot be opened"):
         list(read_lines(tmp_path / "none.jsonl"))
+
+
+def test_bomb_is_damage_where_a_ratio_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "c.gz"
+    path.write_bytes(gzip.compress(b" " * (80 << 20), 9))
+    assert sum(map(len, read_blocks(path))) == 80 << 20
+    sizes: list[int] = []
+    with pytest.raises(DamagedStreamError, match="it unpacks to more than 200 times its size"):
+        sizes.extend(map(len, read_blocks(path, max_ratio=MAX_RATIO)))
+    assert max(sizes) <= 1 << 20
+    assert 63 << 20 <= sum(sizes) <= 64 << 20
+
+
+def test_bytes_of_the_file_itself_are_told(tmp_path: Path, packed: Path) -> None:
+    counts: list[int] = []
+    assert b"".join(read_blocks(packed, on_read=counts.append)) == CONTENT
+    assert sum(counts) == packed.stat().st_size

@@ -21,7 +21,10 @@ def run(
     control: options.Control = None,
     factor: options.Factors = None,
     writer: options.Writers = None,
-    corpus: Annotated[list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training corpus, to look for probes in it.")] = None,
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option("--corpus", metavar="FILE", help="Training corpus (file, corpus folder, or DIR#train), to look for probes in it."),
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option("--scores", metavar="DIR", help="Share scores between comparisons here. [default: OUT/scores]")
     ] = None,

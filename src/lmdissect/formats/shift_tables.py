@@ -19,7 +19,8 @@ listed in the manifest under `details.unavailable` with its reason.
 Intervals are at `details.level`. Units are nats per token, per byte or per document, as `normalization` says; position and fact tokens are nats per token.
 `details` also holds: base_model, tuned_model, tokenizers_equal, num_draws, seed, variants (variant -> factor, num_documents, kept_words_median,
 num_truncated (pairs with a text cut by a token limit, which per-document rows leave out), headline_reference, writer_against_control), dropped (list of {variant,
-document_id, reason}), num_dropped, audits (variant -> summary of its audit, as records.AuditResult), unavailable, checks (name -> {passed, text}), notes (sentences that every report must show).
+document_id, reason}), num_dropped, audits (variant -> summary of its audit, as records.AuditResult),
+unavailable, checks (name -> {passed, text}), notes (sentences that every report must show).
 """
 
 from dataclasses import fields

@@ -7,9 +7,10 @@ from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.overlap import OverlapMatch, OverlapReport, find_overlap
 from lmdissect.probes.publish import PulledSet, PushedSet, StagedSet, pull_probe_set, push_probe_set, stage_probe_set
 from lmdissect.probes.select import limit_documents
-from lmdissect.probes.source import read_probe_set
+from lmdissect.probes.source import MADE_PROBES, probe_folder, read_probe_set
 
 __all__ = [
+    "MADE_PROBES",
     "OverLongText",
     "OverlapMatch",
     "OverlapReport",
@@ -24,6 +25,7 @@ __all__ = [
     "import_report",
     "limit_documents",
     "probe_fingerprint",
+    "probe_folder",
     "pull_probe_set",
     "push_probe_set",
     "read_audit",

@@ -15,7 +15,7 @@ from lmdissect.probes.layouts import add_control_row, add_row
 from lmdissect.probes.rows import ROW_SUFFIXES, read_rows, row_suffix
 from lmdissect.records import ProbeSet
 
-__all__ = ["read_probe_set"]
+__all__ = ["MADE_PROBES", "probe_folder", "read_probe_set"]
 
 MADE_PROBES = "probes"
 """Where `lmdissect rewrite` puts the probe set inside its output folder."""
@@ -60,6 +60,12 @@ def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, con
     return describe_texts(collection, probes, source if control is None else f"{source} with the control {control}", given)
 
 
+def probe_folder(source: str) -> Path | None:
+    """The probe folder of ours that ``source`` names: itself, or the one inside a rewriting run's folder; None for anything else."""
+    candidates = (Path(source), Path(source) / MADE_PROBES)
+    return next((path for path in candidates if (path / PROBES_FILE).is_file()), None)
+
+
 def _checked_factors(factors: Mapping[str, str]) -> dict[str, str]:
     for variant, factor in factors.items():
         if variant == ORIGINAL:
@@ -73,9 +79,7 @@ def _checked_factors(factors: Mapping[str, str]) -> dict[str, str]:
 
 def _collect(collection: Collection, source: str, factors: Mapping[str, str], *, include_rejected: bool) -> ProbesFile | None:
     """Take all texts of ``source``; what `probes.yaml` says, where there is one."""
-    path = Path(source)
-    if (path / MADE_PROBES / PROBES_FILE).is_file():  # the folder of a rewriting run, which keeps its probe set inside
-        path = path / MADE_PROBES
+    path = probe_folder(source) or Path(source)
     if path.is_dir():
         if (path / PROBES_FILE).is_file():
             probes = verify_probe_folder(path)

@@ -1,0 +1,186 @@
+"""Is an answer a rewrite? Everything that is not gets a name, and none of it becomes a probe.
+
+Only form is judged here: whether there is a rewrite at all. Whether it changed what it should, and nothing else, is the audit's question.
+
+A lead-in ("Here is the rewritten document:"), a remark after the end ("Let me know if ..."), a code fence or the document's own marker lines around the
+text are taken off where they stand apart from it, and that is recorded. Where they do not stand apart, the answer is rejected and asked for again.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from lmdissect.recipes import Recipe
+from lmdissect.rewrite.language import other_language
+from lmdissect.rewrite.outcomes import Outcome, RawAnswer
+from lmdissect.rewrite.prompt import REWRITE_FIELD, Prompt, frame_lines
+
+__all__ = ["JudgedAnswer", "judge_answer"]
+
+_LONGEST_REFUSAL_CHARS = 700
+_ECHO_CHARS = 60
+_STEMS = r"(?:rewrit|rewrot|re-writ|rephras|paraphras|reword|revis)"
+_TEXTS = r"(?:version|text|document|passage|abstract)"
+_HERE_IS = r"(?:here(?:'s|\u2019s| is| are)|below is|this is|the following is)"
+_LEAD_IN = re.compile(
+    r"^(?:\W*(?:sure|certainly|of course|absolutely|okay|ok|no problem)\b[^\n:]{0,60}?[,.!:]\s*)?"
+    rf"(?:\W*{_HERE_IS}\b[^\n:]{{0,120}}?\b(?:{_STEMS}\w*|{_TEXTS}|translation|output|result)\b[^\n:]{{0,120}}"
+    rf"|\W*(?:the )?{_STEMS}\w*(?: {_TEXTS})?(?=\W{{0,4}}:))",
+    re.IGNORECASE,
+)
+_OF_ITSELF = re.compile(
+    rf"\W*(?:(?:{_HERE_IS}|i|i(?:'|\u2019)ve|i have|my|your)\b[^\n.:]{{0,80}}\b{_STEMS}|(?:the |a )?{_STEMS}\w* {_TEXTS}\b)", re.IGNORECASE
+)
+_LEAD_IN_END = re.compile(r"\s*(?:\*\*|__)?\s*:\s*(?:\*\*|__)?[ \t]*\n*|\s*\n\s*")
+_BARE_LEAD_IN = re.compile(r"^\W*(?:sure|certainly|of course|absolutely)\b[^\n]{0,20}[!:.]\s*\n+", re.IGNORECASE)
+_AFTERWORD = re.compile(
+    r"\n\s*\W{0,3}(?:note\s*:|please note|let me know|i hope (?:this|that)|feel free to|this (?:rewrite|version|rewritten \w+)\b"
+    r"|i(?:'ve|\u2019ve| have) (?:rewritten|kept|changed))[^\n]*(?:\n[^\n]+)*\s*$",
+    re.IGNORECASE,
+)
+_CODE_FENCE = re.compile(r"^```[\w-]*\n(.*?)\n?```$", re.DOTALL)
+_DECLINED = r"(?:help|assist|comply|rewrite|fulfil|provide|complete|continue|do that|process|generate|engage)"
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:i(?:'|\u2019)?m|i am) (?:very |really |truly )?sorry\b|i apologi[sz]e|as an? (?:ai|artificial|language|llm)\b)"
+    rf"|\bi(?: am|'m|\u2019m) (?:not able|unable|not allowed) to {_DECLINED}"
+    rf"|\bi (?:cannot|can't|can\u2019t|can not|won't|won\u2019t|will not|must decline to) {_DECLINED}"
+    r"|\b(?:against|violates?) my (?:guidelines|policy|policies|programming)"
+    r"|\bas an? (?:ai|artificial intelligence|large language|language) (?:language )?(?:model|assistant)\b",
+    re.IGNORECASE,
+)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """What an answer is.
+
+    Attributes:
+        outcome: ``ok``, or why it is no rewrite.
+        text: The rewrite; None unless ``ok``.
+        removed: What was taken off it: ``lead-in``, ``afterword``, ``code fence``, ``marker lines``.
+        detail: What was seen, in a few words.
+    """
+
+    outcome: Outcome
+    text: str | None = None
+    removed: tuple[str, ...] = ()
+    detail: str | None = None
+
+
+def judge_answer(answer: RawAnswer, prompt: Prompt, recipe: Recipe, *, structured: bool, lenient: bool) -> JudgedAnswer:
+    """Name what came back for ``prompt``.
+
+    Args:
+        answer: What came back.
+        prompt: What was asked.
+        recipe: For what; a recipe whose factor is ``language`` may change the language.
+        structured: Whether JSON was asked for.
+        lenient: Whether plain text is taken where JSON was asked for: some servers ignore the wish without a word.
+    """
+    if answer.problem is not None:
+        return JudgedAnswer(answer.problem, detail=answer.detail)
+    if answer.finish_reason == "content_filter":
+        return JudgedAnswer(Outcome.CONTENT_FILTER, detail=answer.text)
+    if answer.refusal:
+        return JudgedAnswer(Outcome.REFUSAL, detail=answer.refusal)
+    if answer.finish_reason == "length":
+        return JudgedAnswer(Outcome.CUT_OFF, detail=f"after {answer.output_tokens} tokens" if answer.output_tokens is not None else None)
+    text = _unpacked(answer.text or "", structured=structured, lenient=lenient)
+    if text is None:
+        return JudgedAnswer(Outcome.INVALID_JSON, detail=answer.text)
+    text, removed = _bared(text, prompt)
+    problem = _problem(text, prompt, recipe)
+    return JudgedAnswer(problem[0], None, removed, problem[1]) if problem is not None else JudgedAnswer(Outcome.OK, text, removed)
+
+
+def _unpacked(text: str, *, structured: bool, lenient: bool) -> str | None:
+    """The rewrite inside of structured output; None where it is not what was asked for."""
+    if not structured:
+        return text
+    bare = text.strip()
+    if (fenced := _CODE_FENCE.match(bare)) is not None:
+        bare = fenced[1].strip()
+    if lenient and not bare.startswith("{"):
+        return text
+    try:
+        content = json.loads(bare)
+    except (ValueError, RecursionError):
+        return None
+    rewrite = content.get(REWRITE_FIELD) if isinstance(content, dict) else None
+    return rewrite if isinstance(rewrite, str) and not _LONE_SURROGATE.search(rewrite) else None
+
+
+def _bared(text: str, prompt: Prompt) -> tuple[str, tuple[str, ...]]:
+    """``text`` without what stands apart around it, and the names of what was taken off."""
+    removed: list[str] = []
+    bare = text.strip()
+    without = _without_lead_in(bare, prompt.document)
+    if without != bare:
+        bare, removed = without, [*removed, "lead-in"]
+    without = _AFTERWORD.sub("", bare).rstrip()
+    if without and without != bare and not _AFTERWORD.search(prompt.document):
+        bare, removed = without, [*removed, "afterword"]
+    if (fenced := _CODE_FENCE.match(bare)) is not None and not _CODE_FENCE.match(prompt.document.strip()):
+        bare, removed = fenced[1].strip(), [*removed, "code fence"]
+    lines = bare.split("\n")
+    if lines[0].strip() == f"[document {prompt.code}]":
+        lines = lines[1:]
+    if lines and lines[-1].strip() == f"[end of document {prompt.code}]":
+        lines = lines[:-1]
+    if (without := "\n".join(lines).strip()) != bare:
+        bare, removed = without, [*removed, "marker lines"]
+    return bare, tuple(removed)
+
+
+def _without_lead_in(text: str, original: str) -> str:
+    for pattern, end in ((_LEAD_IN, _LEAD_IN_END), (_BARE_LEAD_IN, None)):
+        found = pattern.match(text)
+        if found is None or pattern.match(original.strip()):
+            continue
+        if end is None:
+            return text[found.end() :].strip()
+        ending = end.match(text, found.end())
+        if ending is not None and (rest := text[ending.end() :].strip()):
+            return rest
+    return text
+
+
+def _problem(text: str, prompt: Prompt, recipe: Recipe) -> tuple[Outcome, str | None] | None:
+    """What is wrong with a bare rewrite, the plainest first; None where it can be taken."""
+    if not any(character.isalnum() for character in text):
+        return Outcome.EMPTY, None
+    if _words(text) in _words(prompt.document):
+        return Outcome.UNCHANGED_COPY, None
+    if (echo := _echo(text, prompt)) is not None:
+        return Outcome.ECHOED_PROMPT, echo
+    if (talk := _talk(text, prompt.document)) is not None:
+        return talk, text
+    if "language" not in recipe.factor.split("+") and (language := other_language(prompt.document, text)) is not None:
+        return Outcome.WRONG_LANGUAGE, language
+    return None
+
+
+def _talk(text: str, original: str) -> Outcome | None:
+    """Whether the writer speaks for itself: it declines, or talks of its rewrite. Words that the original has too are no such thing."""
+    if len(text) <= _LONGEST_REFUSAL_CHARS and _REFUSAL.search(text) and not _REFUSAL.search(original):
+        return Outcome.REFUSAL
+    if _OF_ITSELF.match(text) and not _OF_ITSELF.match(original.strip()):
+        return Outcome.PREAMBLE
+    return None
+
+
+def _words(text: str) -> str:
+    """Its words alone, a space around each: a copy is a copy whatever its line breaks and punctuation."""
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
+def _echo(text: str, prompt: Prompt) -> str | None:
+    """A piece of the prompt that has no business in a rewrite: the fence's code, a line of the frame, or a long sentence of task or examples."""
+    if prompt.code in text:
+        return f"the marker {prompt.code}"
+    turns = "\n".join(turn for _, turn in prompt.messages[1:]).replace(prompt.document, "\n")
+    sentences = (sentence.strip() for sentence in re.split(r"\n|(?<=[.!?]) ", turns))
+    pieces = (*frame_lines(), *(sentence for sentence in sentences if len(sentence) >= _ECHO_CHARS))
+    return next((piece for piece in pieces if piece in text and piece not in prompt.document), None)
