@@ -68,7 +68,18 @@ def test_adding_a_factor_reuses_every_answer(run_cli, corpus: Path, tmp_path: Pa
 
 def test_a_dry_run_sends_nothing_and_says_what_it_does_not_know(run_cli, corpus: Path, tmp_path: Path) -> None:
     with serving() as server:
-        arguments = ("rewrite", "--no-audit", "--originals", str(corpus), "--factor", "casual", "--base-url", server.url, "--out", str(tmp_path / "out"))
+        arguments = (
+            "rewrite",
+            "--no-audit",
+            "--originals",
+            str(corpus),
+            "--factor",
+            "casual",
+            "--base-url",
+            server.url,
+            "--out",
+            str(tmp_path / "out"),
+        )
         unknown = run_cli(*arguments, "--model", "m", "--dry-run")
         given = run_cli(*arguments, "--model", "m", "--dry-run", "--price", "1000,2000")
         run_cli(*arguments, "--model", "m")
@@ -125,7 +136,20 @@ def test_the_key_is_nowhere(run_cli, monkeypatch: pytest.MonkeyPatch, corpus: Pa
     """A server that repeats the key finds no way to have it written down or printed."""
     monkeypatch.setenv("MY_CANARY", CANARY)
     with serving(in_turn("ok", behaviour, behaviour, "ok")) as server:
-        arguments = ("rewrite", "--no-audit", "--originals", str(corpus), "--factor", "casual", "--model", "m", "--api-key-env", "MY_CANARY", "--limit", "2")
+        arguments = (
+            "rewrite",
+            "--no-audit",
+            "--originals",
+            str(corpus),
+            "--factor",
+            "casual",
+            "--model",
+            "m",
+            "--api-key-env",
+            "MY_CANARY",
+            "--limit",
+            "2",
+        )
         outcome = run_cli(*arguments, "--base-url", server.url, "--out", str(tmp_path / "out"))
         assert f"Bearer {CANARY}" in server.authorizations
         assert server.seen[behaviour] >= 1
@@ -138,7 +162,21 @@ def test_the_key_is_in_no_log_of_a_real_process(corpus: Path, tmp_path: Path, mo
     monkeypatch.setenv("MY_CANARY", CANARY)
     monkeypatch.setenv("OPENAI_LOG", "debug")
     with serving(in_turn("ok", "key in the answer", "key in the fault", "ok")) as server:
-        command = [sys.executable, "-m", "lmdissect", "rewrite", "--no-audit", "--originals", str(corpus), "--factor", "casual", "--model", "m", "--limit", "2"]
+        command = [
+            sys.executable,
+            "-m",
+            "lmdissect",
+            "rewrite",
+            "--no-audit",
+            "--originals",
+            str(corpus),
+            "--factor",
+            "casual",
+            "--model",
+            "m",
+            "--limit",
+            "2",
+        ]
         command += ["--base-url", server.url, "--api-key-env", "MY_CANARY", "--out", str(tmp_path / "out")]
         done = subprocess.run(command, capture_output=True, check=False, timeout=120, text=True)
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,7 @@ from pathlib import Path
 request = json.loads(sys.argv[1])
 sys.path.insert(0, request["tests"])
 from lmdissect.rewrite import ChatEndpoint, RewriteConfig, rewrite_documents
-from lmdissect.rewrite.language import other_language
+from lmdissect.language import same_language
 from rewriting import CASUAL, CONTROL, documents
 import openai  # slow to import: before any run
 config = RewriteConfig.model_validate(request["config"])

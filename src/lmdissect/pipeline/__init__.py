@@ -1,6 +1,4 @@
-"""Stages put together: two models in, a report out."""
+"""Stages put together: `compare` (two models in, a report out), `probe_making` (documents in, an audited probe set out), `auditing`, `demo`.
 
-from lmdissect.pipeline.compare import CompareRequest, CompareSummary, compare
-from lmdissect.pipeline.demo import run_demo
-
-__all__ = ["CompareRequest", "CompareSummary", "compare", "run_demo"]
+Import from these modules: together they would load everything that any of them needs.
+"""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from lmdissect.audit import Judge, RuleBook, audit_probe_set, audit_settings
 from lmdissect.interrupts import StopRequest
-from lmdissect.models.embedding import DEFAULT_EMBEDDER, load_embedder, require_embedder
 from lmdissect.probes import read_audit, write_audit
 from lmdissect.progress import Progress
 from lmdissect.recipes import Recipe
@@ -24,17 +23,17 @@ class AuditRequest:
     """How to audit.
 
     Attributes:
+        similarity: Reference of a sentence embedding model, or ``off``.
         rules: Bounds by factor and variant; None for the built-in ones.
         recipes: Recipes by variant; one with rules of its own wins.
-        similarity: Reference of a sentence embedding model, or ``off``.
         device: Where it runs.
         judge: Whom to ask for an opinion on every pair; None asks nobody.
         judge_name: What to record as the judge.
     """
 
+    similarity: str
     rules: RuleBook | None = None
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
-    similarity: str = DEFAULT_EMBEDDER
     device: str = "auto"
     judge: Judge | None = None
     judge_name: str | None = None
@@ -47,6 +46,8 @@ def audit_probes(probe_set: ProbeSet, request: AuditRequest, *, progress: Progre
         MissingDependencyError: The embedding model is not installed.
         LmdissectError: As `audit_probe_set`.
     """
+    from lmdissect.models.embedding import load_embedder  # noqa: PLC0415 - loads torch
+
     without = request.similarity == NO_SIMILARITY
     return audit_probe_set(
         probe_set,
@@ -95,6 +96,8 @@ def check_request(request: AuditRequest) -> None:
         ModelReferenceError: It is not there.
     """
     if request.similarity != NO_SIMILARITY:
+        from lmdissect.models.embedding import require_embedder  # noqa: PLC0415 - loads torch
+
         require_embedder(request.similarity)
 
 

@@ -13,7 +13,7 @@ from lmdissect.errors import NothingToDoError
 from lmdissect.factors import ORIGINAL
 from lmdissect.interrupts import StopRequest
 from lmdissect.pipeline.auditing import AuditRequest, audit_folder, check_request
-from lmdissect.probes import MADE_PROBES, read_probe_set, write_probe_set
+from lmdissect.probes import MADE_PROBES, probe_folder, read_probe_set, write_probe_set
 from lmdissect.probes.rows import read_rows
 from lmdissect.progress import Progress
 from lmdissect.recipes import Recipe
@@ -93,7 +93,7 @@ def read_originals(source: str) -> Originals:
 
 def _is_probe_set(path: Path) -> bool:
     if path.is_dir():
-        return (path / "probes.yaml").is_file() or (path / "README.md").is_file()
+        return probe_folder(str(path)) is not None or (path / "README.md").is_file()
     if not path.exists():
         return "/" in str(path) and not path.parent.is_dir()  # a hub id; a misspelt path is none
     if path.name.removesuffix(".gz").endswith(".json"):

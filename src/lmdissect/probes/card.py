@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdissect.factors import CONTROL, ORIGINAL
+from lmdissect.language import identify_language
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.records import ProbeSet
 from lmdissect.store import write_text
@@ -90,9 +91,7 @@ def _language(probe_set: ProbeSet) -> str | None:
     originals = [text.text[:_LANGUAGE_CHARS] for text in probe_set.texts if text.variant == ORIGINAL][:_LANGUAGE_TEXTS]
     if sum(map(len, originals)) < _MIN_LANGUAGE_CHARS:
         return None
-    import py3langid  # type: ignore[import-untyped] # noqa: PLC0415 - loads a model
-
-    [(code, count)] = Counter(str(py3langid.classify(text)[0]) for text in originals).most_common(1)
+    [(code, count)] = Counter(identify_language(text)[0] for text in originals).most_common(1)
     return code if count >= _LANGUAGE_SHARE * len(originals) else None
 
 

@@ -21,7 +21,7 @@ class RewriteExample(_Frozen):
 class AuditRule(_Frozen):
     """Bounds on one measured quantity of a pair; a text outside of them is rejected."""
 
-    measure: str = Field(description="name of the measured quantity, as `lmdissect audit --help` lists them")
+    measure: str = Field(description="name of the measured quantity, as `lmdissect audit --measures` lists them")
     minimum: float | None = None
     maximum: float | None = None
     reason: str = Field(min_length=1, description="why the bound is there, in words; printed with every rejection")

@@ -10,8 +10,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from lmdissect.language import identify_language, same_language
 from lmdissect.recipes import Recipe
-from lmdissect.rewrite.language import other_language
 from lmdissect.rewrite.outcomes import Outcome, RawAnswer
 from lmdissect.rewrite.prompt import REWRITE_FIELD, Prompt, frame_lines
 
@@ -157,8 +157,8 @@ def _problem(text: str, prompt: Prompt, recipe: Recipe) -> tuple[Outcome, str | 
         return Outcome.ECHOED_PROMPT, echo
     if (talk := _talk(text, prompt.document)) is not None:
         return talk, text
-    if "language" not in recipe.factor.split("+") and (language := other_language(prompt.document, text)) is not None:
-        return Outcome.WRONG_LANGUAGE, language
+    if "language" not in recipe.factor.split("+") and same_language(prompt.document, text) is False:
+        return Outcome.WRONG_LANGUAGE, identify_language(text)[0]
     return None
 
 

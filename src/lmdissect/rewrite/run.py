@@ -17,13 +17,13 @@ from pathlib import Path
 
 from lmdissect.errors import InterruptedRunError, LmdissectError, NothingToDoError, RunFailedError, UnusableOutputError
 from lmdissect.interrupts import StopRequest
+from lmdissect.language import load_identifier
 from lmdissect.progress import Progress, SilentProgress, Task
 from lmdissect.recipes import Recipe
 from lmdissect.records import Document
 from lmdissect.rewrite.asking import AskedTask, Asker, RewriteOutcome, RewriteTask, dialect_note
 from lmdissect.rewrite.config import RewriteConfig
 from lmdissect.rewrite.generator import Generator
-from lmdissect.rewrite.language import load_identifier
 from lmdissect.rewrite.ledger import LEDGER_FILE, Ledger
 from lmdissect.rewrite.limiter import AdaptiveLimiter
 from lmdissect.rewrite.outcomes import Outcome

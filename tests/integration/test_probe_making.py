@@ -1,0 +1,192 @@
+"""From documents to a report in which the audit stands: a good writer behind a real socket, an audit, a comparison; and a judge behind one."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from lmdissect.cli import options
+from lmdissect.demo_texts import demo_text_path
+from lmdissect.models.embedding import DEFAULT_EMBEDDER
+from lmdissect.probes import read_audit, read_probe_set
+from lmdissect.recipes import read_recipes
+from lmdissect_cli import CliOutcome
+from tiny_models import save_tiny_llama
+
+Run = Callable[..., CliOutcome]
+NUM_DOCUMENTS = 8
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, dict[str, str]]:
+    """Demo texts by variant and document: what the writer writes."""
+    table: dict[str, dict[str, str]] = {}
+    for line in demo_text_path("biomedical").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        table.setdefault(row["variant"], {})[row["document_id"]] = row["text"]
+    return table
+
+
+@pytest.fixture
+def originals(tmp_path: Path, texts: dict[str, dict[str, str]]) -> Path:
+    path = tmp_path / "originals.jsonl"
+    rows = [{"id": document_id, "text": text} for document_id, text in list(texts["original"].items())[:NUM_DOCUMENTS]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _answer(text: str) -> Response:
+    message = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+    body = {
+        "id": "1",
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": usage,
+    }
+    return Response(json.dumps(body), content_type="application/json")
+
+
+@pytest.fixture
+def writer(httpserver: HTTPServer, texts: dict[str, dict[str, str]]) -> Iterator[HTTPServer]:
+    """A server that knows the rewrite of every document, and spoils one of each variant."""
+    recipes = read_recipes()
+
+    def write(request: Request) -> Response:
+        prompt = request.get_json()["messages"][-1]["content"]
+        variant = next(name for name, recipe in recipes.items() if recipe.instruction.strip() in prompt)
+        number, document_id = next((number, key) for number, (key, text) in enumerate(texts["original"].items()) if text in prompt)
+        other = list(texts[variant].values())[-1]  # another document's rewrite: fluent, and about something else
+        return _answer(json.dumps({"rewrite": other if number == 0 else texts[variant][document_id]}))
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(write)
+    yield httpserver
+    httpserver.check_assertions()
+
+
+def _rewrite(run_cli: Run, writer: HTTPServer, originals: Path, out: Path, *more: str) -> CliOutcome:
+    factors = ("--factor", "style=casual", "--factor", "factual=counterfactual")
+    return run_cli("rewrite", "--originals", str(originals), *factors, "--model", "m", "--base-url", writer.url_for("/v1"), "--out", str(out), *more)
+
+
+@pytest.mark.slow
+def test_from_documents_to_a_report_in_which_the_audit_stands(
+    run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    out = tmp_path / "made"
+    first = _rewrite(run_cli, writer, originals, out)
+    assert first.code == 0, first.err
+    audit = read_audit(out / "probes")
+    assert audit is not None
+    rejected = {(verdict.document_id, verdict.variant) for verdict in audit.verdicts if not verdict.accepted}
+    spoiled = json.loads(originals.read_text(encoding="utf-8").splitlines()[0])["id"]
+    assert {(spoiled, variant) for variant in ("paraphrase", "casual", "counterfactual")} <= rejected
+    assert len(rejected) <= 6, "most of what a careful writer wrote is accepted"
+    assert "casual\tstyle\t8" in first.out
+
+    num_asked = len(writer.log)
+    assert _rewrite(run_cli, writer, originals, out).code == 0
+    assert len(writer.log) == num_asked
+    assert read_audit(out / "probes") == audit
+
+    loaded = datasets.load_dataset(str(out / "probes"), cache_dir=str(tmp_path / "cache"))
+    assert spoiled not in loaded["casual"]["document_id"]
+    assert len(loaded["original"]) == NUM_DOCUMENTS
+
+    base, tuned = (str(save_tiny_llama(tmp_path / name, seed=seed)) for name, seed in (("base", 0), ("tuned", 1)))
+    compared = run_cli("compare", "--base", base, "--tuned", tuned, "--probes", str(out), "--out", str(tmp_path / "compare"), "--draws", "200")
+    assert compared.code == 0, compared.err
+    rate = f"casual {audit.summaries['casual']['num_accepted']} of 8"
+    assert rate in compared.out
+    report = (tmp_path / "compare" / "report.html").read_text(encoding="utf-8")
+    assert "accepted were" in report
+    assert "same writer and prompt frame" in report
+
+
+def test_no_audit_is_said(run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path) -> None:
+    outcome = _rewrite(run_cli, writer, originals, tmp_path / "made", "--no-audit")
+    assert outcome.code == 0, outcome.err
+    assert "not audited" in outcome.out
+    assert read_audit(tmp_path / "made" / "probes") is None
+    assert len(read_probe_set(str(tmp_path / "made")).by_variant()["casual"]) == NUM_DOCUMENTS
+
+
+def test_what_the_audit_needs_is_asked_for_before_anything_is_paid(run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path) -> None:
+    outcome = _rewrite(run_cli, writer, originals, tmp_path / "made", "--similarity", str(tmp_path / "none"))
+    assert outcome.code == 2
+    assert "no such folder" in outcome.err
+    assert writer.log == []
+
+
+def _judging(httpserver: HTTPServer, verdict: Callable[[str], str]) -> None:
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(
+        lambda request: _answer(verdict(request.get_json()["messages"][0]["content"]))
+    )
+
+
+def _criteria(prompt: str, accept: str) -> str:
+    """An answer to the rubric: the JSON that it asks for, with the first answer of every criterion."""
+    from lmdissect.audit.criteria import ACCEPT, CRITERIA, choose_criteria
+
+    wanted = choose_criteria("style")
+    assert all(CRITERIA[name].question in prompt for name in wanted)
+    return json.dumps({name: accept if name == ACCEPT else next(iter(CRITERIA[name].answers)) for name in wanted})
+
+
+@pytest.fixture
+def probes(run_cli: Run, texts: dict[str, dict[str, str]], tmp_path: Path) -> Path:
+    path = tmp_path / "probes.jsonl"
+    ids = list(texts["original"])[:3]
+    rows = [{"document_id": key, "variant": name, "text": texts[name][key]} for key in ids for name in ("original", "casual")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert run_cli("probes", "import", str(path), "--out", str(tmp_path / "set")).code == 0
+    return tmp_path / "set"
+
+
+def test_a_judge_is_asked_once_and_its_word_counts(run_cli: Run, httpserver: HTTPServer, probes: Path) -> None:
+    _judging(httpserver, lambda prompt: f"```json\n{_criteria(prompt, 'reject')}\n```")
+    arguments = ("audit", str(probes), "--similarity", "off", "--judge-model", "j", "--judge-url", httpserver.url_for("/v1"))
+    first = run_cli(*arguments)
+    assert first.code == 0, first.err
+    assert "judge 3" in first.out
+    audit = read_audit(probes)
+    assert audit is not None
+    assert audit.summaries["casual"]["num_accepted"] == 0
+    assert audit.settings["judge"]["name"] == "j"  # type: ignore[index]
+    assert len(httpserver.log) == 3
+    run_cli(*arguments, "--rules", str(_lenient(probes.parent)))  # other rules: the pairs are measured again, the judge is not paid again
+    assert len(httpserver.log) == 3
+    assert (probes.parent / "set-judge" / "ledger.sqlite").is_file()
+    assert not list(probes.rglob("*.sqlite"))
+
+
+def _lenient(folder: Path) -> Path:
+    path = folder / "rules.yaml"
+    path.write_text("factors: {style: [{measure: length_ratio, minimum: 0.01, reason: anything}]}\n", encoding="utf-8")
+    return path
+
+
+def test_what_a_judge_does_not_answer_in_form_is_not_accepted(run_cli: Run, httpserver: HTTPServer, probes: Path) -> None:
+    _judging(httpserver, lambda _prompt: "It looks fine to me!")
+    outcome = run_cli("audit", str(probes), "--similarity", "off", "--judge-model", "j", "--judge-url", httpserver.url_for("/v1"))
+    assert outcome.code == 0, outcome.err
+    assert "not judged" in outcome.out
+    assert len(httpserver.log) == 9  # three attempts for each
+
+
+def test_a_judge_needs_a_place_for_its_answers(run_cli: Run, probes: Path) -> None:
+    outcome = run_cli(
+        "audit", str(probes.parent / "probes.jsonl"), "--similarity", "off", "--judge-model", "j", "--judge-url", "http://127.0.0.1:1/v1"
+    )
+    assert outcome.code == 2
+    assert "--judge-ledger" in outcome.err
+
+
+def test_the_default_embedder_has_one_name() -> None:
+    assert options.DEFAULT_SIMILARITY == DEFAULT_EMBEDDER
