@@ -91,7 +91,10 @@ def test_from_documents_to_a_report_in_which_the_audit_stands(
     assert "casual\tstyle\t8" in first.out
 
     num_asked = len(writer.log)
-    assert _rewrite(run_cli, writer, originals, out).code == 0
+    again = _rewrite(run_cli, writer, originals, out)
+    assert again.code == 0
+    assert "embedding" in first.err
+    assert "embedding" not in again.err, "an audit of the same texts by the same rules is not made twice"
     assert len(writer.log) == num_asked
     assert read_audit(out / "probes") == audit
 
