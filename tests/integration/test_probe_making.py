@@ -161,7 +161,7 @@ def test_a_judge_is_asked_once_and_its_word_counts(run_cli: Run, httpserver: HTT
     audit = read_audit(probes)
     assert audit is not None
     assert audit.summaries["casual"]["num_accepted"] == 0
-    assert audit.settings["judge"]["name"] == "j"  # type: ignore[index]
+    assert audit.settings["judge"]["name"] == f"j at {httpserver.url_for('/v1')}"  # type: ignore[index]
     assert len(httpserver.log) == 3
     run_cli(*arguments, "--rules", str(_lenient(probes.parent)))  # other rules: the pairs are measured again, the judge is not paid again
     assert len(httpserver.log) == 3
@@ -181,6 +181,65 @@ def test_what_a_judge_does_not_answer_in_form_is_not_accepted(run_cli: Run, http
     assert outcome.code == 0, outcome.err
     assert "not judged" in outcome.out
     assert len(httpserver.log) == 9  # three attempts for each
+
+
+def test_a_judge_that_fails_rejects_nothing(run_cli: Run, httpserver: HTTPServer, probes: Path) -> None:
+    failing = {"error": {"message": "the context is too small", "type": "x", "param": None, "code": None}}
+    arguments = ("audit", str(probes), "--similarity", "off", "--judge-model", "j", "--judge-url", httpserver.url_for("/v1"))
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(failing, status=400)
+    outcome = run_cli(*arguments)
+    assert outcome.code == 1
+    assert "nothing was written" in outcome.err or "too small" in outcome.err
+    assert read_audit(probes) is None
+
+
+def test_rules_of_a_factor_of_ones_own_are_remembered(run_cli: Run, probes: Path) -> None:
+    recipes = probes.parent / "mine.yaml"
+    recipes.write_text(
+        "recipes: [{variant: casual, factor: mood, instruction: i, audit: [{measure: length_ratio, minimum: 9, reason: long}]}]", encoding="utf-8"
+    )
+    arguments = ("audit", str(probes), "--similarity", "off", "--factor", "casual=mood")
+    assert run_cli(*arguments, "--recipes", str(recipes)).code == 0
+    rules = probes.parent / "rules.yaml"
+    rules.write_text("factors: {topic: [{measure: length_ratio, minimum: 0.1, reason: any}]}", encoding="utf-8")
+    again = run_cli(*arguments, "--rules", str(rules))
+    assert again.code == 0, again.err
+    audit = read_audit(probes)
+    assert audit is not None
+    assert audit.settings["rules"]["casual"]  # type: ignore[index]
+
+
+def test_rewriting_again_keeps_an_audit_by_other_rules(run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path) -> None:
+    assert _rewrite(run_cli, writer, originals, tmp_path / "made", "--similarity", "off").code == 0
+    assert run_cli("audit", str(tmp_path / "made"), "--similarity", "off", "--rules", str(_lenient(tmp_path))).code == 0
+    mine = read_audit(tmp_path / "made" / "probes")
+    assert _rewrite(run_cli, writer, originals, tmp_path / "made", "--similarity", "off").code == 0
+    assert read_audit(tmp_path / "made" / "probes") == mine
+
+
+def test_a_set_of_which_nothing_was_accepted_says_so_everywhere(run_cli: Run, probes: Path) -> None:
+    rules = probes.parent / "hard.yaml"
+    rules.write_text("factors: {style: [{measure: length_ratio, minimum: 50, reason: never}]}", encoding="utf-8")
+    assert run_cli("audit", str(probes), "--similarity", "off", "--rules", str(rules)).code == 0
+    shown = run_cli("probes", "show", str(probes))
+    assert "rejected by the audit: casual 3" in shown.out
+    assert "\ncasual\t" not in shown.out.split("document ")[1]
+    assert "\ncasual\t" in run_cli("probes", "show", str(probes), "--rejected").out.split("document ")[1]
+    compared = run_cli("compare", "--base", "wheel:none", "--tuned", "wheel:none", "--probes", str(probes), "--out", str(probes.parent / "compare"))
+    assert compared.code == 2
+    assert "its audit rejected 3 texts" in compared.err
+
+
+def test_a_misspelt_measure_is_found_before_anything_is_paid(run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path) -> None:
+    recipes = tmp_path / "mine.yaml"
+    recipes.write_text(
+        "recipes: [{variant: gloomy, factor: mood, instruction: i, audit: [{measure: simlarity, minimum: 9, reason: x}]}]", encoding="utf-8"
+    )
+    for more in ((), ("--dry-run",)):
+        outcome = _rewrite(run_cli, writer, originals, tmp_path / "made", "--recipes", str(recipes), "--factor", "mood=gloomy", *more)
+        assert outcome.code == 2
+        assert "simlarity" in outcome.err
+    assert writer.log == []
 
 
 def test_a_judge_needs_a_place_for_its_answers(run_cli: Run, probes: Path) -> None:

@@ -15,7 +15,7 @@ from lmdissect.audit.terms import kept_share, lost_names, named_terms, new_names
 from lmdissect.audit.words import plain_text
 from lmdissect.language import same_language
 
-__all__ = ["MEASURES", "SIMILARITY_MEASURES", "measure_pair"]
+__all__ = ["MEASURES", "MEASURES_VERSION", "measure_pair"]
 
 SIMILARITY_MEASURES: Mapping[str, str] = {
     "similarity": "cosine of the two texts' mean sentence embeddings: meaning and topic kept",
@@ -24,6 +24,9 @@ SIMILARITY_MEASURES: Mapping[str, str] = {
     "least_sentence_similarity": "best cosine of the original's sentence that is matched worst",
 }
 """Measures that need sentence embeddings."""
+
+MEASURES_VERSION = 1
+"""Raised when a formula changes: an audit by other formulas is not taken for this one."""
 
 MEASURES: Mapping[str, str] = {
     "length_ratio": "characters of the variant / characters of the original",

@@ -30,8 +30,12 @@ _WEAK: tuple[tuple[Mapping[str, float], str], ...] = (
     ({"b.i.d": 2, "t.i.d": 3, "q.i.d": 4}, "fold"),
 )
 _ROMAN = {"II": 2, "III": 3, "IV": 4, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "XI": 11, "XII": 12}
-_WORD_NUMBER = "|".join(sorted((*_ONES, *_TENS), key=len, reverse=True))
-_SPELLED = re.compile(rf"\b(?:{_WORD_NUMBER})(?:(?:\s+and\s+|[\s-])(?:{_WORD_NUMBER}|hundred|thousand|million|billion))*\b", re.IGNORECASE)
+_SMALL = rf"(?:(?:{'|'.join(_TENS)})(?:[\s-](?:{'|'.join(word for word, value in _ONES.items() if 0 < value < 10)}))?|{'|'.join(sorted(_ONES, key=len, reverse=True))})"
+_SCALE_WORDS = "(?:hundred|thousand|million|billion)"
+_SPELLED = re.compile(
+    rf"\b(?:(?:{_SMALL}|an?)(?:[\s-]{_SCALE_WORDS})+(?:(?:\s+and)?[\s-]+{_SMALL}(?:[\s-]{_SCALE_WORDS})*)*|{_SMALL})\b(?!-first)", re.IGNORECASE
+)
+"""A tens word with its ones; "and" and further words only after a hundred or more: "two and three weeks", "three four-week cycles" are two numbers each."""
 _DIGITS = re.compile(
     r"(?<![\w.^])(?<!\^[-+])(?<![A-Za-z]-)(?<![A-Za-z]/)(?P<money>[$£€])?(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)"
     r"(?:\s*(?:x|\u00d7|\*)\s*10\s*[\^(]?\s*(?P<power>[+-]?\d{1,2})(?![\d.])\)?|(?:\^|(?<=\b10)\((?=[+-]?\d+\))| to the power of )(?P<exponent>[+-]?\d+)\)?)?"
@@ -123,7 +127,8 @@ def match_numbers(original: str, variant: str) -> NumberMatch:
     sources, stated = find_numbers(original), find_numbers(variant)
     firm = [number for number in sources if number.kind != "weak"]
     said = [number for number in stated if number.kind != "weak"]
-    checked = [number for number in said if not _is_small_word(number)]
+    spaced = _spaced_thousands(variant, sources)
+    checked = [number for number in said if not _is_small_word(number) and not any(start <= number.start < end for start, end in spaced)]
     any_source, any_stated = _distinct(sources), _distinct(stated)
     kept = tuple(number for number in firm if any(_accounts_for(number, other) for other in any_stated))
     dropped = tuple(number for number in firm if not any(_accounts_for(number, other) for other in any_stated))
@@ -134,6 +139,15 @@ def match_numbers(original: str, variant: str) -> NumberMatch:
         unit_changed=tuple(number for number in checked if _unit_differs(number, any_source)),
         displacing=_displacing(sources, said) if dropped else (),
     )
+
+
+def _spaced_thousands(variant: str, sources: Sequence[Number]) -> list[tuple[int, int]]:
+    """Where a variant writes a number of the original with spaces (12 000 for 12,000)."""
+    return [
+        match.span()
+        for match in _SPACED_THOUSANDS.finditer(variant)
+        if any(_close(source.value, float(match.group().replace(" ", ""))) for source in sources)
+    ]
 
 
 def _distinct(numbers: Sequence[Number]) -> list[Number]:

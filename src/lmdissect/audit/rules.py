@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lmdissect.audit.measures import MEASURES
 from lmdissect.errors import UnreadableInputError, UserInputError
+from lmdissect.plain_yaml import read_yaml
 from lmdissect.recipes import AuditRule, Recipe
 from lmdissect.store import fingerprint
 
@@ -35,6 +36,10 @@ class RuleBook(BaseModel):
             _check_measures(name, rules)
         return self
 
+    def knows(self, variant: str, factor: str) -> bool:
+        """Whether there are rules for this variant or its factor, other than those for a factor that is not known."""
+        return variant in self.variants or _parts(factor) in {_parts(name) for name in self.factors}
+
     def rules_for(self, variant: str, factor: str, recipe: Recipe | None = None) -> tuple[AuditRule, ...]:
         """Rules of one variant: those of its recipe where that has any, else the book's.
 
@@ -46,7 +51,8 @@ class RuleBook(BaseModel):
             return recipe.audit
         own = self.variants.get(variant, ())
         named = {rule.measure for rule in own}
-        inherited = self.factors.get(factor, self.factors.get(OWN_FACTOR, ()))
+        by_parts = {_parts(name): rules for name, rules in self.factors.items()}
+        inherited = by_parts.get(_parts(factor), self.factors.get(OWN_FACTOR, ()))
         return (*(rule for rule in inherited if rule.measure not in named), *own)
 
 
@@ -64,10 +70,8 @@ def read_rules(path: Path = BUILTIN_RULES) -> RuleBook:
         UnreadableInputError: The file is missing, not YAML, or not a book of rules; the message names the place.
         UserInputError: A rule names a measure that does not exist; the message lists those that do.
     """
-    import yaml  # noqa: PLC0415 - only needed here
-
     try:
-        return RuleBook.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return RuleBook.model_validate(read_yaml(path))
     except UserInputError as error:
         message = f"{path}: {error}"
         raise UserInputError(message) from error
@@ -76,10 +80,15 @@ def read_rules(path: Path = BUILTIN_RULES) -> RuleBook:
         where = ".".join(map(str, first["loc"])) or "content"
         message = f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; docs/audit.md shows how rules are written"
         raise UnreadableInputError(message) from error
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         message = f"{path}: cannot be read as rules ({reason}); check the path and the YAML"
         raise UnreadableInputError(message) from error
+
+
+def _parts(factor: str) -> tuple[str, ...]:
+    """``topic+style`` and ``style+topic`` are one combination."""
+    return tuple(sorted(factor.split("+")))
 
 
 def broken_rules(rules: Iterable[AuditRule], measures: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lmdissect.audit.judge import JUDGE, Judge, judge_prompt, judge_prompt_hash, parse_judgement, reasons_of_judgement
-from lmdissect.audit.measures import MEASURES, measure_pair
+from lmdissect.audit.lexicon import lexicon_hash
+from lmdissect.audit.measures import MEASURES, MEASURES_VERSION, measure_pair
 from lmdissect.audit.rules import RuleBook, broken_rules, read_rules, rules_hash
 from lmdissect.audit.similarity import Embedder, SentenceVectors, embed_sentences
 from lmdissect.audit.words import plain_text
@@ -107,6 +108,7 @@ def _settings(by_variant: Mapping[str, Sequence[AuditRule]], similarity_name: st
     return {
         "rules": {name: [rule.model_dump(mode="json") for rule in found] for name, found in by_variant.items()},
         "rules_hash": rules_hash(by_variant),
+        "measures": {"version": MEASURES_VERSION, "lexicon": lexicon_hash()},
         "similarity_model": similarity_name,
         "judge": {"name": judge_name, "prompt_hash": judge_prompt_hash()} if judge_name is not None else None,
     }
@@ -172,7 +174,7 @@ def _decide(
             opinions = reasons_of_judgement(judgement)
             reasons += opinions
             names |= {JUDGE} if opinions else set()
-        broken[text.variant].update(names)
+        broken[text.variant].update(sorted(names))
         verdicts.append(Verdict(text.document_id, text.variant, not reasons, tuple(reasons), measures))
     return verdicts, broken
 
@@ -187,7 +189,7 @@ def _summarize(variant: str, verdicts: Sequence[Verdict], broken: Mapping[str, C
         "num_texts": len(own),
         "num_accepted": num_accepted,
         "acceptance_rate": num_accepted / len(own),
-        "rejected_by_rule": dict(broken[variant].most_common()),
+        "rejected_by_rule": dict(sorted(broken[variant].items(), key=lambda entry: (-entry[1], entry[0]))),
         "not_measured": sorted({rule.measure for rule in rules} - set(present)),
         "medians": {name: statistics.median(verdict.measures[name] for verdict in own if name in verdict.measures) for name in present},
     }

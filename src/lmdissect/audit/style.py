@@ -17,8 +17,6 @@ _POSSESSIVE_HEAD = re.compile(r"^(?:it|that|there|here|what|who|he|she|how|where
 _SECOND_PERSON = word_list("second_person")
 _FIRST_PERSON = word_list("first_person")
 _CHATTY = word_list("chatty")
-_ACADEMIC_ENDING = re.compile(r"(?:tion|tions|ment|ments|ity|ities|ness|ance|ances|ence|ences|sis|ses|ism|ization|ology)$", re.IGNORECASE)
-_ACADEMIC_WORDS = word_list("academic")
 _PASSIVE = re.compile(
     r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+ly\s+)?(?:\w+(?:ed|en|wn|ne|ung|ught)|found|made|held|kept|led|lost|put|read|set|told|built)\b",
     re.IGNORECASE,
@@ -28,7 +26,6 @@ _LEAST_VARIANCE = 2.0
 _PER_TEN_WORDS = 10.0
 _LINE_END = re.compile(r"[\r\n]+|\s/\s")
 _MIN_LINES = 4
-_MIN_NOMINAL_LETTERS = 6
 _VOWEL_GROUP = re.compile(r"[aeiouy]+[^aeiouy]*$")
 _RHYME_WINDOW = 2
 
@@ -46,8 +43,6 @@ class StyleProfile:
         second_person: You and its forms.
         chatty: Words of talk (stuff, basically, turns out).
         marks: Exclamation and question marks.
-        nominal: Words with a nominal ending (-tion, -ment, -ity).
-        academic: Words of reports (whereas, demonstrated, respectively).
         passive: Forms of *be* before a participle.
         num_words: Words, not a rate.
     """
@@ -60,8 +55,6 @@ class StyleProfile:
     second_person: float
     chatty: float
     marks: float
-    nominal: float
-    academic: float
     passive: float
 
     num_words: int
@@ -82,7 +75,7 @@ def style_profile(text: str) -> StyleProfile:
     """Count the marks of style of a plain text; a text without words has zeros."""
     words = [word for word in word_tokens(text) if word[0].isalpha()]
     if not words:
-        return StyleProfile(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, num_words=0)
+        return StyleProfile(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, num_words=0)
     sentences = max(len(split_sentences(text)), 1)
     lower = [word.casefold() for word in words]
     rate = _PER_WORDS / len(words)
@@ -98,8 +91,6 @@ def style_profile(text: str) -> StyleProfile:
         second_person=sum(word in _SECOND_PERSON for word in lower) * rate,
         chatty=sum(word in _CHATTY for word in lower) * rate,
         marks=sum(text.count(mark) for mark in "!?") * rate,
-        nominal=sum(len(word) >= _MIN_NOMINAL_LETTERS and bool(_ACADEMIC_ENDING.search(word)) for word in lower) * rate,
-        academic=sum(word in _ACADEMIC_WORDS for word in lower) * rate,
         passive=len(_PASSIVE.findall(text)) * rate,
         num_words=len(words),
     )

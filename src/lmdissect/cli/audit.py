@@ -66,6 +66,7 @@ def run(
         typer.Option("--judge-ledger", metavar="DIR", help="Folder that keeps its answers. [default: the probe folder's name with -judge]"),
     ] = None,
     max_cost: Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Stop before the judge costs more.")] = None,
+    price: options.Price = None,
     *,
     measures: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--measures", callback=_print_measures, is_eager=True, help="List the measures that rules may bound, and stop.")
@@ -87,8 +88,8 @@ def run(
     target = _target(source, out, limit)
     options.use_threads(threads)
     with listen_for_interrupt() as stop:
-        judge = _judge(judge_model, judge_url, api_key_env, _judge_folder(judge_ledger, target, judge_model), max_cost, stop)
-        request = AuditRequest(rules=book, recipes=known, similarity=similarity, device=device, judge=judge, judge_name=judge_model)
+        judge, judge_name = _judge(judge_model, judge_url, api_key_env, _judge_folder(judge_ledger, target, judge_model), max_cost, price, stop)
+        request = AuditRequest(rules=book, recipes=known, similarity=similarity, device=device, judge=judge, judge_name=judge_name)
         if target is None:
             outcome = audit_probes(probe_set, request, progress=choose_progress(), stop=stop)
         else:
@@ -151,17 +152,26 @@ def _judge_folder(given: Path | None, target: Path | None, model: str | None) ->
 
 
 def _judge(
-    model: str | None, url: str | None, key_variable: str, folder: Path | None, max_cost_usd: float | None, stop: "StopRequest"
-) -> "Judge | None":
+    model: str | None, url: str | None, key_variable: str, folder: Path | None, max_cost_usd: float | None, price: str | None, stop: "StopRequest"
+) -> "tuple[Judge | None, str | None]":
+    """The judge that the options name, and what to record as it.
+
+    Raises:
+        UserInputError: There is a limit on costs, and the price is not known.
+    """
     if model is None or folder is None:
-        return None
+        return None, None
     from lmdissect.pipeline.auditing import ask_judge
     from lmdissect.progress import choose_progress
     from lmdissect.rewrite import ChatEndpoint, RewriteConfig, generator_price
 
     config = options.build(RewriteConfig, temperature=0.0, structured="off", max_output_tokens=_JUDGE_TOKENS, max_cost_usd=max_cost_usd)
     endpoint = ChatEndpoint(model, base_url=url, key_variable=key_variable, temperature=config.temperature, structured="off")
-    return ask_judge(endpoint, config, folder, price=generator_price(endpoint, None), progress=choose_progress(), stop=stop)
+    known = generator_price(endpoint, options.parse_price(price))
+    if max_cost_usd is not None and known is None:
+        message = f"--max-cost: the price of {model} at {endpoint.location} is not known; give it with --price INPUT,OUTPUT"
+        raise UserInputError(message)
+    return ask_judge(endpoint, config, folder, price=known, progress=choose_progress(), stop=stop), f"{model} at {endpoint.location}"
 
 
 def _rates(outcome: "AuditResult") -> dict[str, float]:
@@ -184,8 +194,17 @@ def acceptance_lines(probe_set: "ProbeSet", outcome: "AuditResult") -> Iterator[
         counts: Mapping[str, int] = summary["rejected_by_rule"]  # type: ignore[assignment] # JSON types
         listed = ", ".join(f"{measure} {count}" for measure, count in list(counts.items())[:_SHOWN_RULES]) or "-"
         more = f", and {len(counts) - _SHOWN_RULES} more rules" if len(counts) > _SHOWN_RULES else ""
-        cells = (name, probe_set.factors[name], summary["num_texts"], summary["num_accepted"], f"{float(str(summary['acceptance_rate'])):.1%}")
+        cells = (
+            name,
+            probe_set.factors.get(name, "-"),
+            summary["num_texts"],
+            summary["num_accepted"],
+            f"{float(str(summary['acceptance_rate'])):.1%}",
+        )
         yield "\t".join(options.printable(str(cell)) for cell in cells) + f"\t{listed}{more}"
+    rules: Mapping[str, Sequence[object]] = outcome.settings["rules"]  # type: ignore[assignment] # JSON types
+    for name in (name for name in outcome.summaries if not rules.get(name)):
+        yield f"NO RULES for {options.printable(name)}: all its texts were accepted unseen; docs/audit.md says how to write some"
     for name, summary in outcome.summaries.items():
         if missing := summary["not_measured"]:
             yield f"NOT MEASURED for {options.printable(name)}: {', '.join(missing)}; texts are accepted without these rules"  # type: ignore[arg-type] # JSON types

@@ -31,6 +31,7 @@ __all__ = [
     "MaxTokens",
     "Out",
     "Pickle",
+    "Price",
     "Probes",
     "RemoteCode",
     "Seed",
@@ -41,6 +42,7 @@ __all__ = [
     "Writers",
     "build",
     "parse_pairs",
+    "parse_price",
     "printable",
     "read_probes",
     "report_rejected",
@@ -87,6 +89,10 @@ Level = Annotated[float, typer.Option("--level", help="Confidence level.")]
 Similarity = Annotated[
     str,
     typer.Option("--similarity", metavar="REF", help="Sentence embeddings: wheel:NAME, folder, hub id, or off (its rules are then not measured)."),
+]
+Price = Annotated[
+    str | None,
+    typer.Option("--price", metavar="INPUT,OUTPUT", help="US dollars for a million tokens, where the built-in list does not know the model."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop with exit code 2 if any record had to be set aside.")]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights (.bin): they can run code.")]
@@ -150,8 +156,32 @@ def parse_pairs(option: str, pairs: Iterable[str], example: str) -> dict[str, st
     return found
 
 
+def parse_price(text: str | None) -> tuple[float, float] | None:
+    """``"2.5,10"`` as US dollars for a million tokens, in and out.
+
+    Raises:
+        UserInputError: It is not two prices.
+    """
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 2 or not all(0 <= value < float("inf") for value in values):
+        message = f"--price {text}: write INPUT,OUTPUT in US dollars for a million tokens, for example --price 2.5,10"
+        raise UserInputError(message)
+    return values[0], values[1]
+
+
 def read_probes(
-    source: str, *, factors: Sequence[str] | None, writers: Sequence[str] | None = None, control: str | None = None, strict: bool = False
+    source: str,
+    *,
+    factors: Sequence[str] | None,
+    writers: Sequence[str] | None = None,
+    control: str | None = None,
+    strict: bool = False,
+    include_rejected: bool = False,
 ) -> "ProbeSet":
     """Read a probe set and say what was set aside.
 
@@ -167,7 +197,7 @@ def read_probes(
     if len(set(common)) > 1:
         message = f"--writer {common[0]} and --writer {common[1]} both speak of every variant: write VARIANT=NAME"
         raise UserInputError(message)
-    probe_set = read_probe_set(source, factors=given_factors, control=control)
+    probe_set = read_probe_set(source, factors=given_factors, control=control, include_rejected=include_rejected)
     for option, given in (("--factor", given_factors), ("--writer", given_writers)):
         if unknown := sorted(set(given) - set(probe_set.factors)):
             message = f"{option} {unknown[0]}={given[unknown[0]]}: {source} has no variant '{unknown[0]}' (it has {', '.join(probe_set.factors)})"

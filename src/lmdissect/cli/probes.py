@@ -68,9 +68,11 @@ def show_probes(
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Number of documents to show as examples.")] = 1,
     document: Annotated[str | None, typer.Option("--document", metavar="ID", help="Show this document, in full length.")] = None,
     factor: options.Factors = None,
+    *,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Show the texts that the audit rejected too.")] = False,
 ) -> None:
     """Show variants, counts, and examples with the original beside its variants."""
-    probe_set = options.read_probes(source, factors=factor)
+    probe_set = options.read_probes(source, factors=factor, include_rejected=rejected)
     chosen = _examples(probe_set, limit, document)
     for line in _summary(probe_set, with_table=not sys.stdout.isatty()):
         typer.echo(line)
@@ -180,6 +182,9 @@ def _summary(probe_set: "ProbeSet", *, with_table: bool = True) -> list[str]:
         f"documents: {num_documents}, texts: {len(probe_set.texts)}, records set aside: {len(probe_set.rejected)}",
         f"fingerprint: {probe_fingerprint(probe_set)}",
     ]
+    aside = {name: int(audit["num_texts"]) - int(audit["num_accepted"]) for name, audit in probe_set.audits.items() if "num_accepted" in audit}  # type: ignore[call-overload] # JSON types
+    if any(aside.values()):
+        lines.append(f"rejected by the audit: {', '.join(f'{name} {count}' for name, count in aside.items() if count)} (--rejected shows them)")
     return [*lines, *("\t".join(row) for row in _variant_rows(probe_set))] if with_table else lines
 
 

@@ -70,10 +70,7 @@ def run(
     max_cost: Annotated[
         float | None, typer.Option("--max-cost", metavar="USD", help="Stop before all runs into this folder together cost more; a later run goes on.")
     ] = None,
-    price: Annotated[
-        str | None,
-        typer.Option("--price", metavar="INPUT,OUTPUT", help="US dollars for a million tokens, where the built-in list does not know the model."),
-    ] = None,
+    price: options.Price = None,
     batch_export: Annotated[
         Path | None, typer.Option("--batch-export", metavar="FILE", help="Write a request file of the OpenAI Batch API; send nothing.")
     ] = None,
@@ -88,7 +85,7 @@ def run(
     strict: options.Strict = False,
 ) -> None:
     """Make a probe set: have originals rewritten so that one factor changes, every request paid for once, and audit what was written."""
-    from lmdissect.pipeline.auditing import AuditRequest
+    from lmdissect.pipeline.auditing import AuditRequest, check_rules
     from lmdissect.pipeline.probe_making import ProbeRequest, limit_originals, read_originals
     from lmdissect.recipes import read_recipes, select_recipes
     from lmdissect.rewrite import RewriteConfig, generator_price
@@ -118,9 +115,11 @@ def run(
         recipes=chosen,
         generator=writer,
         config=config,
-        price=generator_price(writer, _parse_price(price)),
+        price=generator_price(writer, options.parse_price(price)),
         audit=None if no_audit else AuditRequest(recipes=book, similarity=similarity),
     )
+    if request.audit is not None:
+        check_rules(request.audit, {recipe.variant: recipe.factor for recipe in chosen})
     if dry_run or batch_export is not None or batch_import is not None:
         _offline(request, out, batch_export, batch_import)
     else:
@@ -162,19 +161,6 @@ def _generator(kind: str, model: str | None, base_url: str | None, key_variable:
         timeout_s=config.timeout_s,
         max_connections=config.max_concurrency,
     )
-
-
-def _parse_price(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 2 or not all(0 <= value < float("inf") for value in values):
-        message = f"--price {text}: write INPUT,OUTPUT in US dollars for a million tokens, for example --price 2.5,10"
-        raise UserInputError(message)
-    return values[0], values[1]
 
 
 def _online(request: "ProbeRequest", out: Path) -> None:
@@ -251,7 +237,9 @@ def _summary_lines(summary: "RewriteSummary") -> list[str]:
     if num_removed := sum(bool(outcome.removed) and outcome.text is not None for outcome in summary.outcomes):
         lines.append(f"taken off {num_removed} rewrites: {', '.join(_removed(summary))}")
     cost = "cost unknown" if summary.cost_usd is None else f"${summary.cost_usd:.4f}"
-    lines.append(f"requests sent now: {summary.num_sent}; tokens {summary.input_tokens} in, {summary.output_tokens} out; {cost}")
+    lines.append(
+        f"requests sent now: {summary.num_sent}; in all for these rewrites: tokens {summary.input_tokens} in, {summary.output_tokens} out; {cost}"
+    )
     return lines
 
 

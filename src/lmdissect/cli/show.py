@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lmdissect.errors import UserInputError
+
 _ALPHA = 0.05
 
 EXAMPLE = "Example: lmdissect show runs/compare"
@@ -18,6 +20,9 @@ def run(
     """Show what made a folder, what it holds, and whether its files are as they were written."""
     from lmdissect.store import read_artifact, read_manifest
 
+    if not (folder / "manifest.json").is_file() and (folder / "probes.yaml").is_file():
+        message = f"{folder} is a probe set: lmdissect probes show {folder}"
+        raise UserInputError(message)
     manifest = read_manifest(folder)
     if verify:
         read_artifact(folder, manifest.stage)

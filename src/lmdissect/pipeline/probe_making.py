@@ -12,7 +12,7 @@ from lmdissect.corpus import read_corpus
 from lmdissect.errors import NothingToDoError
 from lmdissect.factors import ORIGINAL
 from lmdissect.interrupts import StopRequest
-from lmdissect.pipeline.auditing import AuditRequest, audit_folder, check_request
+from lmdissect.pipeline.auditing import AuditRequest, audit_folder, check_request, intact_audit
 from lmdissect.probes import MADE_PROBES, probe_folder, read_probe_set, write_probe_set
 from lmdissect.probes.rows import read_rows
 from lmdissect.progress import Progress
@@ -120,7 +120,7 @@ def make_probes(request: ProbeRequest, out: Path, *, progress: Progress | None =
         LmdissectError: As the stages raise it; what was answered is kept.
     """
     if request.audit is not None:
-        check_request(request.audit)
+        check_request(request.audit, {recipe.variant: recipe.factor for recipe in request.recipes})
     summary = rewrite_documents(
         request.originals.documents,
         request.recipes,
@@ -137,7 +137,7 @@ def make_probes(request: ProbeRequest, out: Path, *, progress: Progress | None =
 def write_probes(
     request: ProbeRequest, summary: RewriteSummary, out: Path, *, progress: Progress | None = None, stop: StopRequest | None = None
 ) -> MadeProbes:
-    """Write the probe set of finished rewrites to ``OUT/probes``, in place of an earlier one, and audit it.
+    """Write the probe set of finished rewrites to ``OUT/probes``, in place of an earlier one, and audit it; the audit of an unchanged set is kept.
 
     Raises:
         NothingToDoError: No rewrite was usable: a set of originals alone measures nothing.
@@ -150,6 +150,7 @@ def write_probes(
         raise NothingToDoError(message)
     probe_set = replace(probe_set, rejected=(*request.originals.rejected, *probe_set.rejected), licence=request.originals.licence)
     folder = out / MADE_PROBES
-    write_probe_set(probe_set, folder, replace=True)
+    if write_probe_set(probe_set, folder, replace=True) == "reused" and (kept := intact_audit(folder)) is not None:
+        return MadeProbes(probe_set, folder, summary, kept)  # perhaps by rules of the user's own: another one is for `lmdissect audit` to make
     audit = None if request.audit is None else audit_folder(probe_set, folder, request.audit, progress=progress, stop=stop)
     return MadeProbes(probe_set, folder, summary, audit)

@@ -99,3 +99,33 @@ def test_kept_and_dropped_count_the_original() -> None:
     match = match_numbers("10 of 20 patients (50 %) after 3 weeks", "half of the 20 patients")
     assert [number.written for number in match.kept] == ["20", "50"]
     assert [number.written for number in match.dropped] == ["10", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("two and three weeks", [2, 3]),
+        ("twenty and thirty patients", [20, 30]),
+        ("three four-week cycles", [3, 4]),
+        ("a hundred and twenty patients", [120]),
+        ("a thousand cells", [1000]),
+        ("two hundred and fifty thousand", [250_000]),
+        ("one hundred twenty-five", [125]),
+        ("a man and a dog", []),
+    ],
+)
+def test_numbers_in_words_are_joined_only_where_they_are_one(text: str, values: list[float]) -> None:
+    assert [number.value for number in find_numbers(text)] == values
+
+
+@pytest.mark.parametrize(
+    ("original", "variant"),
+    [
+        ("20 and 30 patients", "twenty and thirty patients"),
+        ("120 mice", "a hundred and twenty mice"),
+        ("12,000 cells", "12 000 cells"),
+        ("A thousand mice", "1,000 mice"),
+    ],
+)
+def test_a_number_said_in_another_form_is_accounted_for(original: str, variant: str) -> None:
+    assert match_numbers(original, variant).added == ()

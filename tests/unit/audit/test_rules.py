@@ -107,3 +107,9 @@ def test_unknown_measure_in_a_file_names_the_file(tmp_path: Path) -> None:
     path.write_text("factors: {style: [{measure: nothing, minimum: 1, reason: x}]}", encoding="utf-8")
     with pytest.raises(UserInputError, match=r"rules\.yaml: style: no measure 'nothing'"):
         read_rules(path)
+
+
+def test_the_order_of_a_combination_has_no_meaning() -> None:
+    book = read_rules()
+    assert book.rules_for("mine", "style+topic") == book.rules_for("mine", "topic+style")
+    assert len(book.rules_for("mine", "style+topic")) > 1
