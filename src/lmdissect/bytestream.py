@@ -78,15 +78,15 @@ def read_lines(path: Path, *, max_ratio: int | None = None, on_read: Callable[[i
         yield number, b"".join(parts) if size_bytes <= MAX_RECORD_BYTES else None
 
 
-def read_bytes(path: Path) -> tuple[bytes, str | None]:
-    """Whole content of ``path``, decompressed, and what is damaged (None: nothing).
+def read_bytes(path: Path, *, max_ratio: int | None = None) -> tuple[bytes, str | None]:
+    """Whole content of ``path``, decompressed, and what is damaged (None: nothing). ``max_ratio`` is that of `read_blocks`.
 
     Raises:
         UnreadableInputError: The file cannot be opened, or holds more than 2 GiB.
     """
     content = bytearray()
     try:
-        for block in read_blocks(path):
+        for block in read_blocks(path, max_ratio=max_ratio):
             content += block
             if len(content) > _MAX_DOCUMENT_BYTES:
                 message = f"{path}: one JSON document of more than 2 GiB; write it as JSON lines (.jsonl)"

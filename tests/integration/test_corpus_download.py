@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asked and not mirror.ignores_ranges and self.headers.get("If-Range") == mirror.etag:
             start = int(asked[1])
             if start >= len(content):
-                self._answer(416, b"")
+                self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return
             self._answer(206, content[start:], {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"})
         else:
@@ -254,13 +254,66 @@ def test_address_that_cannot_be_reached_is_an_error_of_one_line(tmp_path: Path, 
     assert len(str(caught.value).splitlines()) == 1
 
 
+class StopWhenReceived(StopRequest):
+    """Asked to stop as soon as a file holds so many bytes."""
+
+    def __init__(self, path: Path, num_bytes: int) -> None:
+        super().__init__()
+        self._path, self._num_bytes = path, num_bytes
+
+    def __bool__(self) -> bool:
+        return self._path.exists() and self._path.stat().st_size >= self._num_bytes
+
+
 def test_request_to_stop_keeps_what_was_received(tmp_path: Path, mirror: Mirror) -> None:
-    stop = StopRequest()
-    stop.asked = True
-    with pytest.raises(InterruptedRunError, match="run the same command again"):
-        _fetch(mirror, tmp_path, stop=stop)
+    mirror.delay_s = 0.002
+    part = tmp_path / f"{NAME}.part"
+    with pytest.raises(InterruptedRunError, match=r"stopped after \d+ bytes of pubmed26n0002.*run the same command again"):
+        _fetch(mirror, tmp_path, stop=StopWhenReceived(part, 100_000))
+    num_bytes = part.stat().st_size
+    assert 100_000 <= num_bytes < len(CONTENT)
+    assert part.read_bytes() == CONTENT[:num_bytes]
     assert _fetch(mirror, tmp_path).num_fetched == 1
     _assert_whole(tmp_path)
+    assert mirror.ranges(f"/baseline/{NAME}") == [None, f"bytes={num_bytes}-"]
+
+
+def test_request_to_stop_is_heard_while_an_attempt_is_waited_for(tmp_path: Path, mirror: Mirror) -> None:
+    mirror.statuses = {f"/baseline/{NAME}": [503] * 6}
+    stop = StopRequest()
+
+    def ask() -> None:
+        while not mirror.ranges(f"/baseline/{NAME}"):
+            time.sleep(0.005)
+        stop.asked = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    begun_s = time.monotonic()
+    with pytest.raises(InterruptedRunError, match="what was received is kept: run the same command again"):
+        download(DownloadRequest("pubmed", files="2", base_url=mirror.url), tmp_path, first_wait_s=60.0, stop=stop)
+    asking.join()
+    assert time.monotonic() - begun_s < 5
+    assert len(mirror.ranges(f"/baseline/{NAME}")) <= 2  # the wait is drawn at random, and may be over at once
+
+
+def test_no_request_is_made_after_a_request_to_stop(tmp_path: Path, mirror: Mirror) -> None:
+    stop = StopRequest()
+    stop.asked = True
+    with pytest.raises(InterruptedRunError):
+        _fetch(mirror, tmp_path, stop=stop)
+    assert mirror.requests == []
+
+
+@pytest.mark.parametrize("content", ["whole", "damaged"])
+def test_part_that_is_whole_is_not_fetched_again(tmp_path: Path, mirror: Mirror, content: str) -> None:
+    with pytest.raises(InterruptedRunError):
+        _fetch(mirror, tmp_path, stop=StopWhenReceived(tmp_path / f"{NAME}.part", 100_000))
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT if content == "whole" else CONTENT[:-1] + b"x")
+    assert _fetch(mirror, tmp_path).num_fetched == 1
+    _assert_whole(tmp_path)
+    asked_again = [] if content == "whole" else [None]
+    assert mirror.ranges(f"/baseline/{NAME}")[1:] == [f"bytes={len(CONTENT)}-", *asked_again]
 
 
 def test_two_downloads_into_one_folder_are_refused(tmp_path: Path, mirror: Mirror) -> None:

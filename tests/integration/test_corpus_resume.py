@@ -109,22 +109,53 @@ def _build(files: list[Path], out: Path, said: StringIO, stop: StopRequest) -> N
     build_corpus([str(path) for path in files], config, out, num_workers=1, progress=LineProgress(said), stop=stop)
 
 
+class StopAfterTwoSources(StopRequest):
+    """Asked to stop as soon as two sources are read."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__()
+        self._out = out
+
+    def __bool__(self) -> bool:
+        return len(_chunks(self._out)) >= 4
+
+
 def test_interrupted_run_goes_on_with_what_is_left(files: list[Path], undisturbed: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    stop = StopRequest()
-
-    class StopAfterSecond(StringIO):
-        def write(self, text: str) -> int:
-            stop.asked = stop.asked or len(_chunks(out)) >= 4
-            return super().write(text)
-
-    config = CorpusConfig(split={"train": 0.9, "probe": 0.1})
-    progress = LineProgress(StopAfterSecond(), interval_s=0.0)
-    stop.asked = True
-    with pytest.raises(InterruptedRunError, match=f"stopped with {NUM_FILES} of {NUM_FILES} sources still to read"):
-        build_corpus([str(path) for path in files], config, out, num_workers=1, progress=progress, stop=stop)
-    build_corpus([str(path) for path in files], config, out, num_workers=1)
+    said = StringIO()
+    with pytest.raises(InterruptedRunError, match=f"stopped with {NUM_FILES - 2} of {NUM_FILES} sources still to read"):
+        _build(files, out, said, StopAfterTwoSources(out))
+    read_before = {path.name: path.stat().st_mtime_ns for path in (out / "chunks").glob("0*.parquet")}
+    with pytest.raises(InterruptedRunError, match=f"stopped with {NUM_FILES - 2} of {NUM_FILES} sources still to read"):
+        _build(files, out, said, StopAfterTwoSources(out))
+    assert f"2 of {NUM_FILES} sources were read before" in said.getvalue()
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "chunks").glob("0*.parquet")} == read_before
+    _build(files, out, said, StopRequest())
     assert _content(out) == undisturbed
+
+
+def test_interrupt_while_processes_start_is_no_want_of_memory(files: list[Path], undisturbed: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = _command(files, out, "--workers", "2")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    while process.poll() is None and not _workers(process.pid):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "sources still to read; run the same command again to go on" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    build_corpus([str(path) for path in files], CorpusConfig(split={"train": 0.9, "probe": 0.1}), out, num_workers=1)
+    assert _content(out) == undisturbed
+
+
+def _workers(pid: int) -> list[int]:
+    """Processes that read for the process ``pid``, from their first moment on."""
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    except OSError:
+        return []
 
 
 def test_damaged_part_is_read_again(files: list[Path], undisturbed: dict[str, str], tmp_path: Path) -> None:
@@ -163,8 +194,7 @@ def test_worker_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
     worker = None
     while worker is None and process.poll() is None:
         written = {path: path.stat().st_size for path in (tmp_path / "out" / "chunks").glob(".tmp-*")}
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split() if any(written.values()) else []
-        worker = next((int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()), None)
+        worker = next(iter(_workers(process.pid)), None) if any(written.values()) else None
         time.sleep(0.005)
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
@@ -246,6 +276,8 @@ def test_hub_dataset_in_a_folder_is_streamed(tmp_path: Path) -> None:
     assert all(len(document.document_id) == 32 for document in documents)
     assert pq.read_table(next((summary.folder / "data").iterdir())).column("source").to_pylist() == [f"hub:{folder}:validation"] * 3
     assert build_corpus([f"hub:{folder}"], CorpusConfig(), tmp_path / "train", num_workers=1).counts["documents"] == 3
+    spellings = [f"hub:{folder}", f"hub:{folder}:train", f"hub:{folder.parent}/../{tmp_path.name}/dataset:default/train"]
+    assert build_corpus(spellings, CorpusConfig(), tmp_path / "often", num_workers=1).counts == {"documents": 3, "records": 3, "set aside": 0}
     with pytest.raises(UnreadableInputError, match=r"cannot be read as a Hugging Face dataset.*test"):
         build_corpus([f"hub:{folder}:test"], CorpusConfig(), tmp_path / "none", num_workers=1)
 

@@ -94,9 +94,9 @@ def build_corpus(
             shown.say(line)
         reused = artifact.finished is not None
         if not reused:
-            parts = _read_sources(
-                artifact, found, config, num_workers or default_workers(sum(source.size_bytes for source in found)), shown, stop or StopRequest()
-            )
+            processes = num_workers or default_workers(sum(source.size_bytes for source in found))
+            listened = stop if stop is not None else StopRequest()  # a request that is not asked yet is false
+            parts = _read_sources(artifact, found, config, processes, shown, listened)
             _merge(artifact, found, parts, config, shown, strict=strict)
         counts = artifact.finished.counts if artifact.finished is not None else {}
         rejected = tuple(_first_set_aside(artifact.folder))
@@ -159,6 +159,8 @@ def _merge(
     if not num_documents:
         raise _nothing_left(selection.counts, num_set_aside, artifact.folder)
     by_split = _write_data(artifact.folder, parts, selection, config, progress)
+    if num_documents == by_split["in no split"]:
+        raise _nothing_left(selection.counts + Counter({"in no split": num_documents}), num_set_aside, artifact.folder)
     files = [SET_ASIDE, *(f"{DATA}/{path.name}" for path in sorted((artifact.folder / DATA).iterdir()))]
     if config.drop_near_duplicates is not None:
         _write_near_duplicates(artifact.folder / _NEAR_DUPLICATES, selection)

@@ -3,17 +3,31 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from lmdissect.corpus.citation import Citation
 from lmdissect.store import hash_text
 
-__all__ = ["DOCUMENT_FIELDS", "DOCUMENT_SCHEMA", "ID_FIELDS", "CorpusDocument", "citation_document", "given_id", "row_document", "text_fault"]
+__all__ = [
+    "DOCUMENT_FIELDS",
+    "DOCUMENT_SCHEMA",
+    "ID_FIELDS",
+    "CorpusDocument",
+    "citation_document",
+    "given_id",
+    "is_encodable",
+    "own_id",
+    "row_document",
+    "text_fault",
+    "text_id",
+]
 
 ID_FIELDS = ("document_id", "id", "pmid")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_URL_ID_CHARS = 32
+_HASH_ID_CHARS = 32
+_MAX_NUMBER_CHARS = 10
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -58,7 +72,7 @@ class CorpusDocument:
         version: Version of a citation.
         pmid: A PMID that is known beside another id.
         url: Where it came from.
-        timestamp: When it was fetched, in the words of the source.
+        timestamp: When it was fetched, in the words of the source; of a source that stores it as a time, ``2019-04-25T12:57:54Z``.
     """
 
     document_id: str
@@ -106,23 +120,23 @@ def citation_document(citation: Citation, *, with_title: bool = False, with_labe
     )
 
 
-def row_document(record: object, name: str) -> CorpusDocument | str:
+def row_document(record: object) -> CorpusDocument | str:
     """The document that a record of a file holds, or the reason why there is none.
 
-    Its id is `document_id`, else `id`, else `pmid`; else, as in C4, a hash of `url` and `timestamp`; else ``name``.
+    Its id is `document_id`, else `id`, else `pmid`; else, as in C4, a hash of `url` and `timestamp`; else a hash of its text.
     """
     if isinstance(record, ValueError):
         return str(record)
     if not isinstance(record, Mapping):
         return "not an object with a 'text' field"
     text = record.get("text")
-    document_id = given_id(record, ID_FIELDS) or _url_id(record) or name
+    document_id = own_id(record)
     if (fault := text_fault(text, document_id)) is not None:
         return fault
     pmid = given_id(record, ("pmid",))
     language = _string(record, "language")
     return CorpusDocument(
-        document_id=document_id,
+        document_id=document_id or text_id(str(text)),
         text=str(text),
         title=_string(record, "title"),
         section_labels=_strings(record, "section_labels", with_none=True),
@@ -135,7 +149,7 @@ def row_document(record: object, name: str) -> CorpusDocument | str:
         version=_number(record, "version"),
         pmid=pmid if pmid != document_id and pmid is not None and is_encodable(pmid) else None,
         url=_string(record, "url"),
-        timestamp=_string(record, "timestamp"),
+        timestamp=_timestamp(record),
     )
 
 
@@ -157,16 +171,37 @@ def given_id(record: Mapping[str, object], names: Sequence[str]) -> str | None:
     return next(given, None)
 
 
+def own_id(record: Mapping[str, object]) -> str | None:
+    """Id that a record has of its own: a field of `ID_FIELDS`, else a hash of `url` and `timestamp`."""
+    return given_id(record, ID_FIELDS) or _url_id(record)
+
+
+def text_id(text: str) -> str:
+    """Id of a document that has none of its own: a hash of its text, whatever file it stands in and whatever stands beside it."""
+    return hash_text(text)[:_HASH_ID_CHARS]
+
+
 def is_encodable(text: str) -> bool:
     """Whether ``text`` can be written as UTF-8: a lone surrogate cannot."""
     return _LONE_SURROGATE.search(text) is None
 
 
 def _url_id(record: Mapping[str, object]) -> str | None:
-    url, timestamp = record.get("url"), record.get("timestamp")
+    url = record.get("url")
     if not isinstance(url, str) or not url.strip():
         return None
-    return hash_text(f"{url}\n{timestamp if timestamp is not None else ''}")[:_URL_ID_CHARS]
+    timestamp = record.get("timestamp")
+    told = _timestamp(record) if isinstance(timestamp, datetime) else timestamp
+    named = f"{url}\n{told if told is not None else ''}"
+    return hash_text(named)[:_HASH_ID_CHARS] if is_encodable(named) else None
+
+
+def _timestamp(record: Mapping[str, object]) -> str | None:
+    """A time in C4's own form, so that a document has the same id in JSON lines and in Parquet; without a time zone it is taken for UTC."""
+    value = record.get("timestamp")
+    if not isinstance(value, datetime):
+        return _string(record, "timestamp")
+    return (value.astimezone(UTC) if value.tzinfo is not None else value).replace(tzinfo=None).isoformat() + "Z"
 
 
 def _string(record: Mapping[str, object], name: str) -> str | None:
@@ -176,8 +211,9 @@ def _string(record: Mapping[str, object], name: str) -> str | None:
 
 def _number(record: Mapping[str, object], name: str) -> int | None:
     value = record.get(name)
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():  # CSV knows no numbers
-        value = int(value[:10])
+    if isinstance(value, str):  # CSV knows no numbers
+        digits = value.strip()
+        value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_NUMBER_CHARS else None
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31 else None
 
 

@@ -49,7 +49,7 @@ def download(
         request: What to fetch.
         out: Folder; created where missing.
         progress: Where progress is shown.
-        stop: Looked at between two blocks of a file.
+        stop: Looked at between two blocks of a file, before each attempt and while one is waited for.
         first_wait_s: Longest wait after a first fault, in seconds.
 
     Raises:

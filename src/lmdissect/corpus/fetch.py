@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = ["Fetcher"]
 _ATTEMPTS = 6
 _TIMEOUT_S = 60.0
 _MAX_WAIT_S = 60.0
+_POLL_S = 0.1
 _MAX_TEXT_BYTES = 16 << 20
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -55,11 +57,11 @@ class Fetcher:
 
         Args:
             progress: Where progress is shown.
-            stop: Looked at between two blocks of a file.
+            stop: Looked at between two blocks of a file, before each attempt and while one is waited for.
             first_wait_s: Longest wait after the first fault, in seconds; it doubles with each further one.
         """
         self._progress = progress or SilentProgress()
-        self._stop = stop or StopRequest()
+        self._stop = stop if stop is not None else StopRequest()  # one that is not asked yet is false
         self._first_wait_s = first_wait_s
         self._client = httpx2.Client(
             follow_redirects=True, timeout=_TIMEOUT_S, headers={"User-Agent": f"lmdissect/{__version__}", "Accept-Encoding": "identity"}
@@ -122,7 +124,7 @@ class Fetcher:
             return False
         for _ in range(2):
             part = _Part(path)
-            sha256 = self._retried(url, functools.partial(self._receive, url, part))
+            sha256 = self._retried(url, functools.partial(self._receive, url, part, has_md5=expected is not None))
             wrong = _mismatch(part.path, expected, sha256)
             if wrong is None:
                 part.publish()
@@ -132,12 +134,15 @@ class Fetcher:
         message = f"{url}: {wrong}, twice: the server's copy is damaged; try later, or another --base-url"
         raise RunFailedError(message)
 
-    def _receive(self, url: str, part: "_Part") -> str | None:
-        """Receive the rest of a file; the SHA-256 that the server tells, if it does."""
+    def _receive(self, url: str, part: "_Part", *, has_md5: bool) -> str | None:
+        """Receive the rest of a file; the SHA-256 that the server tells, if it does. Where all of it was received before, its hash is left to check."""
         offset, validator = part.begun(url)
         headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset and validator else {}
         with self._stream(url, headers) as response:
             if response.status_code == _RANGE_NOT_SATISFIABLE:
+                sha256 = _told_sha256(response)
+                if response.headers.get("Content-Range") == f"bytes */{offset}" and (has_md5 or sha256 is not None):
+                    return sha256
                 part.drop()
                 message = "the server does not have the rest of what was received"
                 raise _RetriedError(message)
@@ -185,11 +190,25 @@ class Fetcher:
 
         Raises:
             RunFailedError: It did not pass.
+            InterruptedRunError: The user asked to stop.
         """
+
+        def sleep(duration_s: float) -> None:
+            end_s = time.monotonic() + duration_s
+            while not self._stop and (left_s := end_s - time.monotonic()) > 0:
+                time.sleep(min(left_s, _POLL_S))
+
+        def begin(_state: tenacity.RetryCallState) -> None:
+            if self._stop:
+                message = f"stopped before {url}; what was received is kept: run the same command again to go on"
+                raise InterruptedRunError(message)
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_RetriedError),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_random_exponential(multiplier=self._first_wait_s, max=_MAX_WAIT_S),
+            sleep=sleep,
+            before=begin,
             reraise=True,
         )
         try:

@@ -31,7 +31,7 @@ def corpus_shards(path: Path) -> list[Path] | None:
     A corpus with splits is never read whole by accident: that would put its probes into the training documents.
 
     Raises:
-        UnreadableInputError: The folder holds no finished corpus, its split is not named, or there is no such split.
+        UnreadableInputError: The folder holds no finished corpus, its split is not named, there is no such split, or it is empty.
         DamagedArtifactError: A file of it is missing or changed.
     """
     folder, split = path, ""
@@ -51,7 +51,11 @@ def corpus_shards(path: Path) -> list[Path] | None:
         message = f"{folder} has no split '{split}' (its splits: {known})"
         raise UnreadableInputError(message)
     wanted = {split} if split and split != ALL_SPLITS else {*splits, WHOLE}
-    return [folder / name for name in sorted(manifest.files) if name.startswith(f"{DATA}/") and _split_name(name) in wanted]
+    shards = [folder / name for name in sorted(manifest.files) if name.startswith(f"{DATA}/") and _split_name(name) in wanted]
+    if not shards:
+        message = f"{folder}: its split '{split}' holds no document; name another one, or make the corpus with a larger share"
+        raise UnreadableInputError(message)
+    return shards
 
 
 def _split_name(shard: str) -> str:

@@ -4,7 +4,7 @@ Documents are taken in the order of their seeded rank, and one is dropped if a k
 first N that are kept are those a sample of N takes, and a larger sample never changes what a smaller one holds. Since of near-duplicates only one is
 kept, splits cannot hold two.
 
-Memory: about 0.6 KB for each document, and the texts of those that have a candidate.
+Memory: about 0.9 KB for each document at its peak, and the texts of those that have a candidate.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -91,7 +91,7 @@ def _records(source: Source, config: CorpusConfig, on_read: Callable[[int], None
         return
     rows = read_hub_rows(source.location) if source.kind == "hub" else read_rows(Path(source.location), DOCUMENT_FIELDS, on_read=on_read)
     for place, record in rows:
-        found = row_document(record, f"{source.label}:{place.rpartition(' ')[2]}")
+        found = row_document(record)
         yield place, RejectedRecord(source.location, place, found) if isinstance(found, str) else found
 
 

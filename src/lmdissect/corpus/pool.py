@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def _write_in_processes(tasks: Sequence[PartTask], num_workers: int, stop: StopR
         while running or (waiting and not stop):
             while waiting and len(running) < num_workers and not stop:
                 task = waiting.pop()
-                running[pool.submit(_write_in_worker, task)] = task
+                with _interrupts_held_back():
+                    running[pool.submit(_write_in_worker, task)] = task
             done, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             on_read(counter.value - num_read)
             num_read = counter.value
@@ -98,6 +100,16 @@ def _write_in_processes(tasks: Sequence[PartTask], num_workers: int, stop: StopR
         raise RunFailedError(message) from error
     finally:
         _end(pool, running)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Deliver Ctrl-C only afterwards. A process that is started inherits this, so that a Ctrl-C before it has begun does not end it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(pool: ProcessPoolExecutor, running: dict[Future[None], PartTask]) -> None:

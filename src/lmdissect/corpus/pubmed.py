@@ -56,7 +56,7 @@ _select_fields = etree.XPath("|".join(_FIELDS.values()))
 """All fields of an `Article`, in document order: one walk through it instead of one for each field."""
 
 _select_mesh_terms = etree.XPath("MeshHeadingList/MeshHeading/DescriptorName/text()", smart_strings=False)
-"""The most numerous field, and a plain one: taken as strings, so that no element has to be made for each of them."""
+"""The most numerous field, and a plain one: taken as strings, so that no element has to be made for each of them where the file is without entities."""
 
 
 class _RefusedError(Exception):
@@ -111,6 +111,7 @@ class _Reader:
         self._root: _Element | None = None
         self._num_record_bytes = 0
         self._last_pmid: int | None = None
+        self._has_entities = False
         self._parser = etree.XMLPullParser(
             events=("start", "end"),
             tag=(*_ROOTS, *_RECORDS),
@@ -128,7 +129,7 @@ class _Reader:
             if not self._prolog.feed(block):
                 return []
             block, self._prolog = bytes(self._prolog.content), None
-        self._parser.feed(block)
+        self._parse(block)
         self._num_record_bytes += len(block)
         found = self.records()
         if self._num_record_bytes > _MAX_RECORD_BYTES:
@@ -145,7 +146,7 @@ class _Reader:
         """
         if self._prolog is not None:
             self._prolog.close()
-            self._parser.feed(bytes(self._prolog.content))
+            self._parse(bytes(self._prolog.content))
         self._parser.close()
 
     def records(self) -> list[PubmedRecord]:
@@ -161,6 +162,18 @@ class _Reader:
                 del self._root[:-1]  # what stands before it; its own place, with what is still to come of its article, must stay while it is parsed
         return found
 
+    def _parse(self, block: bytes) -> None:
+        """Hand a block to the parser. It does not raise for an entity without a document type, and would begin anew in the middle with the next block.
+
+        Raises:
+            XMLSyntaxError: The XML is broken.
+        """
+        self._parser.feed(block)
+        last = self._parser.feed_error_log.last_error
+        if last is not None and last.level == etree.ErrorLevels.FATAL:
+            raise etree.XMLSyntaxError(last.message, last.type, last.line, last.column)  # type: ignore[call-arg]  # the stubs know SyntaxError's arguments
+        self._has_entities = last is not None
+
     def place(self) -> str:
         """Where the reader stands, in words."""
         return "before the first record" if self._last_pmid is None else f"after PMID {self._last_pmid}"
@@ -168,7 +181,7 @@ class _Reader:
     def _read(self, element: "_Element") -> list[PubmedRecord]:
         if element.tag == "DeleteCitation":
             return [self._deletion(entry) for entry in element.iterchildren("PMID")]
-        found = _citation(element) if element.tag == "MedlineCitation" else "a book chapter, and not a citation"
+        found = _citation(element, has_entities=self._has_entities) if element.tag == "MedlineCitation" else "a book chapter, and not a citation"
         if isinstance(found, str):
             return [RejectedRecord(self._source, _named(element, self.place()), found)]
         self._last_pmid = found.pmid
@@ -262,8 +275,8 @@ def _root_name(path: Path) -> str | None:
     return prolog.root_name
 
 
-def _citation(element: "_Element") -> Citation | str:
-    """The citation, or the reason why it is set aside."""
+def _citation(element: "_Element", *, has_entities: bool) -> Citation | str:
+    """The citation, or the reason why it is set aside; ``has_entities``: whether the file may hold entities that nothing declares."""
     pmid, version = _numbers(next(element.iterchildren("PMID"), None))
     if pmid is None or version is None:
         return "no PMID and version that are whole numbers"
@@ -277,6 +290,8 @@ def _citation(element: "_Element") -> Citation | str:
                     sections.append(AbstractSection(field.get("Label"), text))
                 elif text:
                     texts[name].append(text)
+        for term in element.iterfind("MeshHeadingList/MeshHeading/DescriptorName") if has_entities else ():
+            _text(term)
     except _RefusedError as error:
         return str(error)
     if sum([len(section.text) for section in sections]) > MAX_ABSTRACT_CHARS:
@@ -325,7 +340,7 @@ def _named(element: "_Element", otherwise: str) -> str:
 
 def _numbers(pmid: "_Element | None") -> tuple[int | None, int | None]:
     """PMID and version that a `PMID` element tells."""
-    if pmid is None:
+    if pmid is None or len(pmid):
         return None, None
     return _whole_number(pmid.text), _whole_number(pmid.get("Version", "1"))
 

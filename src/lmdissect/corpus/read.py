@@ -5,21 +5,22 @@ DIR           a folder that `lmdissect corpus` made; with splits, DIR#train name
 .csv .tsv .parquet   the same as columns
 .txt[.gz]     one document a line
 
-A document without an id of its own is named by its file and its line or row. Of files of the same name as many folders are told as tell them apart.
+A document without such an id has a hash of its `url` and `timestamp` as id, or else of its text: neither the name of its file nor what else is read
+moves it between samples and splits. So a text without an id counts once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lmdissect.corpus.documents import ID_FIELDS, given_id, text_fault
+from lmdissect.corpus.documents import ID_FIELDS, given_id, is_encodable, own_id, text_fault, text_id
 from lmdissect.corpus.folder import corpus_shards
 from lmdissect.corpus.rows import read_rows, row_format
 from lmdissect.errors import NothingToDoError, UnreadableInputError
 from lmdissect.records import Document, RejectedRecord
 
-__all__ = ["distinct_labels", "read_corpus"]
+__all__ = ["check_name", "distinct_labels", "read_corpus"]
 
-_FIELDS = frozenset({*ID_FIELDS, "text"})
+_FIELDS = frozenset({*ID_FIELDS, "text", "url", "timestamp"})
 _CITATIONS = (".xml", ".xml.gz")
 
 
@@ -37,8 +38,8 @@ def read_corpus(paths: Sequence[Path]) -> tuple[list[Document], list[RejectedRec
     documents: list[Document] = []
     rejected: list[RejectedRecord] = []
     seen: set[str] = set()
-    for source, label, where, record in _records(paths):
-        found = _document(record, f"{label}:{where.rpartition(' ')[2]}")
+    for source, where, record in _records(paths):
+        found = _document(record)
         if isinstance(found, Document) and found.document_id in seen:
             found = f"id '{found.document_id}' seen before"
         if isinstance(found, str):
@@ -54,14 +55,26 @@ def read_corpus(paths: Sequence[Path]) -> tuple[list[Document], list[RejectedRec
     return documents, rejected
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name that could not be written down in what is made.
+
+    Raises:
+        UnreadableInputError: It is not UTF-8.
+    """
+    if not is_encodable(str(path)):
+        message = f"{str(path).encode(errors='backslashreplace').decode()}: its name is not UTF-8; rename it"
+        raise UnreadableInputError(message)
+
+
 def distinct_labels(paths: Sequence[Path]) -> list[str]:
     """Each file's name, with as many of its folders as tell it apart from the other files."""
     return [_label(path, paths) for path in paths]
 
 
-def _records(paths: Sequence[Path]) -> Iterator[tuple[str, str, str, object]]:
-    """Source, label, place and content of each record of all files."""
-    for path, label in zip(paths, distinct_labels(paths), strict=True):
+def _records(paths: Sequence[Path]) -> Iterator[tuple[str, str, object]]:
+    """Source, place and content of each record of all files."""
+    for path in paths:
+        check_name(path)
         shards = corpus_shards(path)
         if shards is None and not path.is_file():
             message = f"{path}: no such corpus file"
@@ -71,19 +84,20 @@ def _records(paths: Sequence[Path]) -> Iterator[tuple[str, str, str, object]]:
             raise UnreadableInputError(message)
         for shard in shards if shards is not None else [path]:
             for where, record in read_rows(shard, _FIELDS):
-                yield str(shard), label, where, record
+                yield str(shard), where, record
 
 
-def _document(record: object, name: str) -> Document | str:
-    """The document, named ``name`` where it has no id, or the reason why there is none."""
+def _document(record: object) -> Document | str:
+    """The document, or the reason why there is none."""
     if isinstance(record, ValueError):
         return str(record)
     if not isinstance(record, Mapping):
         return "not an object with a 'text' field"
     text = record.get("text")
-    document_id, pmid = given_id(record, ID_FIELDS) or name, given_id(record, ("pmid",))
-    fault = text_fault(text, document_id, pmid)
-    return fault if fault is not None else Document(document_id, str(text), (pmid,) if pmid is not None and pmid != document_id else ())
+    document_id, pmid = own_id(record), given_id(record, ("pmid",))
+    if (fault := text_fault(text, document_id, pmid)) is not None:
+        return fault
+    return Document(document_id or text_id(str(text)), str(text), (pmid,) if pmid is not None and pmid != document_id else ())
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

@@ -23,6 +23,8 @@ __all__ = ["ROW_FORMATS", "read_rows", "row_format"]
 
 ROW_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
 _TOO_LONG = f"longer than {MAX_RECORD_BYTES >> 20} MiB"
+_WITH_NUL = "holds a NUL byte: not text, or not UTF-8"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BATCH_ROWS = 1024
 
 OnRead = Callable[[int], None]
@@ -43,7 +45,7 @@ def read_rows(path: Path, fields: Collection[str], *, on_read: OnRead | None = N
         on_read: Told now and then how many more bytes of the file were read.
 
     Raises:
-        UnreadableInputError: The file cannot be opened, is of none of these forms, or lacks the column ``text``.
+        UnreadableInputError: The file cannot be opened, is of none of these forms, is UTF-16, or is CSV without a column ``text``.
     """
     ending = row_format(path)
     if ending == ".parquet":
@@ -66,12 +68,23 @@ def _parse_json(line: str) -> object:
         return ValueError(f"not valid JSON ({error})")
 
 
+def _refuse_utf16(path: Path, first_line: bytes) -> None:
+    if first_line.startswith(_UTF16_MARKS):
+        message = f"{path}: encoded as UTF-16, and UTF-8 is read: convert it (iconv -f UTF-16 -t UTF-8)"
+        raise UnreadableInputError(message)
+
+
 def _parsed_lines(path: Path, parse: Callable[[str], object], on_read: OnRead | None) -> Iterator[tuple[str, object]]:
     number = 0
     try:
         for number, line in read_lines(path, max_ratio=MAX_RATIO, on_read=on_read):
             if line is None:
                 yield f"line {number}", ValueError(_TOO_LONG)
+                continue
+            if number == 1:
+                _refuse_utf16(path, line)
+            if b"\0" in line:
+                yield f"line {number}", ValueError(_WITH_NUL)
             elif line.strip():
                 try:
                     yield f"line {number}", parse(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
@@ -87,6 +100,7 @@ class _CsvLines:
     def __init__(self, path: Path, on_read: OnRead | None) -> None:
         self.damage: str | None = None
         self.too_long = False
+        self._path = path
         self._lines = read_lines(path, max_ratio=MAX_RATIO, on_read=on_read)
 
     def __iter__(self) -> Iterator[str]:
@@ -95,6 +109,8 @@ class _CsvLines:
                 if line is None:
                     self.too_long = True
                     return  # where its quotes end is not known, so neither is where the next record begins
+                if number == 1:
+                    _refuse_utf16(self._path, line)
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
         except DamagedStreamError as error:
             self.damage = str(error)
@@ -121,15 +137,17 @@ def _csv_rows(path: Path, delimiter: str, on_read: OnRead | None) -> Iterator[tu
         if row is None:
             break
         if row:
-            yield f"line {start}", dict(zip(header, row, strict=True)) if len(row) == len(header) else _miscounted(row, header)
+            yield f"line {start}", _csv_record(row, header)
     if lines.too_long:
         yield f"after line {rows.line_num}", ValueError(f"a line {_TOO_LONG}: the file is not read on")
     if lines.damage is not None:
         yield f"after line {rows.line_num}", ValueError(f"the gzip file is damaged from here on ({lines.damage}); fetch it again")
 
 
-def _miscounted(row: list[str], header: list[str]) -> ValueError:
-    return ValueError(f"{len(row)} fields, and the header has {len(header)}")
+def _csv_record(row: list[str], header: list[str]) -> dict[str, str] | ValueError:
+    if len(row) != len(header):
+        return ValueError(f"{len(row)} fields, and the header has {len(header)}")
+    return ValueError(_WITH_NUL) if any("\0" in field for field in row) else dict(zip(header, row, strict=True))
 
 
 def _parquet_rows(path: Path, fields: Collection[str], on_read: OnRead | None) -> Iterator[tuple[str, object]]:

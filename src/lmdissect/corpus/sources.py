@@ -15,7 +15,7 @@ from typing import Literal
 from lmdissect.corpus.checksums import checked_hash
 from lmdissect.corpus.folder import corpus_shards
 from lmdissect.corpus.pubmed import is_pubmed_xml
-from lmdissect.corpus.read import distinct_labels
+from lmdissect.corpus.read import check_name, distinct_labels
 from lmdissect.corpus.rows import ROW_FORMATS, row_format
 from lmdissect.errors import LmdissectError, UnreadableInputError
 from lmdissect.progress import Progress, SilentProgress
@@ -27,6 +27,7 @@ HUB_PREFIX = "hub:"
 _HUB_FORM = f"{HUB_PREFIX}OWNER/NAME[@REVISION][:[CONFIG/]SPLIT]"
 _HUB = re.compile(r"hub:(?P<name>[^@:]+)(@(?P<revision>[\w./-]+))?(:((?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
 _NLM_NAME = re.compile(r"(?:pubmed|medline)(\d\d)n(\d+)\.xml(?:\.gz)?")
+_DEFAULT_CONFIG = "default"
 _MIB = 1 << 20
 
 
@@ -63,24 +64,42 @@ def find_sources(arguments: Sequence[str], progress: Progress | None = None) -> 
     """Sources that the arguments name, in the order in which they count, hashed.
 
     A folder that `lmdissect corpus` made stands for its files (`DIR#train` for those of one split). A file with an `.md5` beside it is checked.
+    A file or dataset that is named twice, whatever the spelling, counts once.
 
     Raises:
         UnreadableInputError: A file is missing, of no known form, or does not match its `.md5`; or a hub dataset cannot be reached.
         DamagedArtifactError: A file of a corpus folder is missing or changed.
     """
-    hubs = sorted({argument for argument in arguments if argument.startswith(HUB_PREFIX)})
-    paths: list[Path] = []
-    for argument in arguments:
-        if not argument.startswith(HUB_PREFIX):
-            paths.extend(corpus_shards(Path(argument)) or [Path(argument)])
-    paths = list(dict.fromkeys(paths))
+    hubs = [_hub_source(argument) for argument in sorted(set(arguments)) if argument.startswith(HUB_PREFIX)]
+    paths = _distinct_files([argument for argument in arguments if not argument.startswith(HUB_PREFIX)])
     kinds = [_kind(path) for path in paths]
     hashes = _hash_all(paths, progress or SilentProgress())
-    labels = distinct_labels(paths)
+    labels = distinct_labels([path.absolute() for path in paths])
     files = [
         Source(kind, str(path), label, sha256, path.stat().st_size) for path, kind, label, sha256 in zip(paths, kinds, labels, hashes, strict=True)
     ]
-    return [*sorted(files, key=_order), *(_hub_source(argument) for argument in hubs)]
+    return [*sorted(files, key=_order), *_distinct_hubs(hubs)]
+
+
+def _distinct_files(arguments: Sequence[str]) -> list[Path]:
+    """Each file once, however often and by whatever path it is named."""
+    found: dict[Path, Path] = {}
+    for argument in sorted(arguments):
+        check_name(Path(argument))
+        shards = corpus_shards(Path(argument))
+        for path in shards if shards is not None else [Path(argument)]:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _distinct_hubs(sources: Sequence[Source]) -> list[Source]:
+    """Each split of a dataset once: one at a revision, and one at none that stands at the same, are the same."""
+    found: dict[tuple[str, str, str, str], Source] = {}
+    for source in sorted(sources, key=lambda source: source.label):
+        dataset = parse_hub(source.location)
+        name = str(Path(dataset.name).resolve()) if Path(dataset.name).is_dir() else dataset.name
+        found.setdefault((name, source.sha256, dataset.config or _DEFAULT_CONFIG, dataset.split), source)
+    return list(found.values())
 
 
 def _order(source: Source) -> tuple[int, int, int, str, str]:
@@ -131,14 +150,18 @@ def parse_hub(argument: str) -> HubDataset:
 
 
 def _hub_source(argument: str) -> Source:
+    check_name(Path(argument))
     dataset = parse_hub(argument)
+    place = f":{dataset.config}/{dataset.split}" if dataset.config else f":{dataset.split}"
     if Path(dataset.name).is_dir():
         files = sorted(path for path in Path(dataset.name).rglob("*") if path.is_file() and not path.name.startswith("."))
+        for path in files:
+            check_name(path)
         digest = fingerprint([[path.relative_to(dataset.name).as_posix(), checked_hash(path)] for path in files])
-        return Source("hub", argument, argument, digest, 0)
+        return Source("hub", argument, f"{HUB_PREFIX}{dataset.name}{place}", digest, 0)
     revision = _pinned_revision(dataset)
-    place = f":{dataset.config}/{dataset.split}" if dataset.config else f":{dataset.split}"
-    return Source("hub", f"{HUB_PREFIX}{dataset.name}@{revision}{place}", argument, revision, 0)
+    asked = f"@{dataset.revision}" if dataset.revision is not None else ""
+    return Source("hub", f"{HUB_PREFIX}{dataset.name}@{revision}{place}", f"{HUB_PREFIX}{dataset.name}{asked}{place}", revision, 0)
 
 
 def _pinned_revision(dataset: HubDataset) -> str:

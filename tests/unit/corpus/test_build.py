@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 
 from citation_xml import article_set, citation_xml, deletion_xml, medline_set, write_xml
 from lmdissect.corpus import CorpusConfig, CorpusSummary, build_corpus, read_corpus, sample_documents
+from lmdissect.corpus.documents import text_id
 from lmdissect.corpus.merge import split_of
 from lmdissect.errors import DamagedArtifactError, NothingToDoError, StaleArtifactError, UnreadableInputError
 from lmdissect.records import Document
@@ -169,11 +172,11 @@ def test_c4_documents_are_named_by_their_address_and_time(tmp_path: Path) -> Non
     assert [row["document_id"] for row in found] == [
         "644c0e5757f74fae244e49ed86eb754d",
         hashlib.sha256(b"https://example.org/a\n2019-05-25T12:57:54Z").hexdigest()[:32],
-        "c4-validation.00000-of-00008.json.gz:3",
+        text_id("three"),
     ]
     assert (found[0]["url"], found[0]["timestamp"]) == ("https://example.org/a", "2019-04-25T12:57:54Z")
     other_file = _build(tmp_path, [_jsonl(tmp_path / "other.jsonl", rows)], "other")
-    assert [row["document_id"] for row in _rows(other_file)][:2] == [row["document_id"] for row in found][:2]
+    assert [row["document_id"] for row in _rows(other_file)] == [row["document_id"] for row in found]
 
 
 def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
@@ -195,11 +198,11 @@ def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
 def test_text_file_and_folder_of_another_corpus(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("one text\n\nanother text\n", encoding="utf-8")
     first = _build(tmp_path, [tmp_path / "c.txt", write_xml(tmp_path / "c.xml", article_set([citation_xml(1, LABELLED)]))], "first")
-    assert _texts(first) == {"1": "To see. It is.", "c.txt:1": "one text", "c.txt:3": "another text"}
+    assert _texts(first) == {"1": "To see. It is.", text_id("one text"): "one text", text_id("another text"): "another text"}
     second = _build(tmp_path, [first.folder], "second", min_chars=9)
     assert [(row["document_id"], row["section_starts"], row["source"]) for row in _rows(second)] == [
         ("1", [0, 8], "documents-00000.parquet"),
-        ("c.txt:3", None, "documents-00000.parquet"),
+        (text_id("another text"), None, "documents-00000.parquet"),
     ]
 
 
@@ -271,6 +274,59 @@ def test_room_that_the_shares_leave_is_counted(tmp_path: Path) -> None:
     assert summary.counts["documents"] == summary.counts["split train"] + summary.counts["split probe"]
     assert summary.counts["documents"] + summary.counts["in no split"] == 800
     assert 340 < summary.counts["in no split"] < 460
+
+
+def test_splits_that_leave_no_document_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError, match=r"no document is left: 20 in no split"):
+        _build(tmp_path, _many(tmp_path, 10), split={"train": 1e-9})
+    assert not (tmp_path / "corpus" / "manifest.json").exists()
+
+
+def test_split_without_documents_is_named(tmp_path: Path) -> None:
+    summary = _build(tmp_path, _many(tmp_path, 10), split={"train": 0.999999999, "probe": 1e-9})
+    assert summary.counts["split probe"] == 0
+    for read in (lambda path: read_corpus([Path(path)]), lambda path: _build(tmp_path, [path], "again")):
+        with pytest.raises(UnreadableInputError, match="corpus: its split 'probe' holds no document"):
+            read(f"{summary.folder}#probe")
+
+
+def test_source_spelled_in_two_ways_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    path = _jsonl(tmp_path / "d" / "c.jsonl", [{"text": f"text {number}"} for number in range(20)])
+    (tmp_path / "link.jsonl").symlink_to(path)
+    spellings = ["d/c.jsonl", path, "d/../d/c.jsonl", "link.jsonl"]
+    once = _build(tmp_path, ["d/c.jsonl"], "once", split={"train": 0.5, "probe": 0.5})
+    often = [
+        _build(tmp_path, chosen, f"often{number}", split={"train": 0.5, "probe": 0.5}) for number, chosen in enumerate((spellings, spellings[::-1]))
+    ]
+    for summary in often:
+        assert summary.counts == once.counts
+        for split in ("train", "probe"):
+            assert _texts(summary, split) == _texts(once, split)
+    assert read_manifest(often[0].folder).inputs == read_manifest(often[1].folder).inputs
+
+
+def test_another_source_moves_no_document_without_an_id(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "x.txt" for name in ("d1", "d2")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("".join(f"text {number} of {path.parent.name}\n" for number in range(50)), encoding="utf-8")
+    shares = {"train": 0.5, "probe": 0.5}
+    alone, both = (_build(tmp_path, chosen, f"n{len(chosen)}", split=shares) for chosen in (paths[:1], paths))
+    for split in shares:
+        assert _texts(alone, split).items() <= _texts(both, split).items()
+    assert both.counts["documents"] == 100
+    assert {row["source"] for row in _rows(both, "train")} == {"d1/x.txt", "d2/x.txt"}
+
+
+def test_time_stored_as_a_time_gives_the_same_documents(tmp_path: Path) -> None:
+    row = {"text": "one", "url": "https://example.org/a", "timestamp": "2019-04-25T12:57:54Z"}
+    columns = {"text": ["one"], "url": [row["url"]], "timestamp": pa.array([datetime(2019, 4, 25, 12, 57, 54, tzinfo=UTC)], pa.timestamp("s"))}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    found = [_rows(_build(tmp_path, [path], path.suffix[1:]))[0] for path in (_jsonl(tmp_path / "c.jsonl", [row]), tmp_path / "c.parquet")]
+    for name in ("document_id", "timestamp"):
+        assert found[0][name] == found[1][name]
 
 
 def test_split_shares_that_sum_to_one_only_nearly_leave_no_room() -> None:
@@ -368,12 +424,14 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
         ("c.pdf", "neither PubMed XML nor one of .jsonl"),
         ("folder", "a folder that holds no corpus"),
         ("c.csv", "no column 'text'"),
+        (os.fsdecode(b"caf\xe9.jsonl"), r"caf\\udce9\.jsonl: its name is not UTF-8; rename it"),
     ],
 )
 def test_source_that_cannot_be_read_is_an_error(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "c.pdf").write_bytes(b"%PDF")
     (tmp_path / "c.csv").write_bytes(b"id,body\n1,x\n")
     (tmp_path / "folder").mkdir()
+    _jsonl(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), [{"text": "one"}])
     with pytest.raises(UnreadableInputError, match=told):
         _build(tmp_path, [tmp_path / name])
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -234,6 +235,43 @@ def test_external_document_type_is_not_read(tmp_path: Path) -> None:
     assert _rejected(found) == [
         RejectedRecord(str(tmp_path / "c.xml"), f"PMID {pmid}", "holds the entity &leak;, which nothing declares") for pmid in (1, 2)
     ]
+
+
+@pytest.mark.parametrize("step", ["in one block", "in many blocks"])
+@pytest.mark.parametrize(
+    "broken", [citation_xml(2, "a &alpha; b"), citation_xml(2, '<Abstract><AbstractText Label="&alpha;">x</AbstractText></Abstract>')]
+)
+def test_entity_without_a_document_type_ends_the_file_there(tmp_path: Path, broken: str, step: str) -> None:
+    more = [citation_xml(number, "word " * 5000) for number in range(3, 40 if step == "in many blocks" else 4)]
+    path = write_xml(tmp_path / "c.xml", article_set([citation_xml(1), broken, *more], doctype=""))
+    found = list(read_citations(path))
+    assert _pmids(found) == [1]
+    (rejected,) = _rejected(found)
+    byte = int(re.search(r"byte (\d+) \(line \d+, column \d+\)", rejected.reason)[1])  # type: ignore[index]
+    assert rejected.record == "after PMID 1"
+    assert "Entity 'alpha' not defined" in rejected.reason
+    assert abs(byte - path.read_bytes().index(b"&alpha;")) <= len("&alpha;")
+
+
+def test_entity_without_a_document_type_after_whole_blocks(tmp_path: Path) -> None:
+    many = [citation_xml(number, "word " * 5000) for number in range(1, 40)]
+    found = _read(tmp_path / "c.xml", article_set([*many, citation_xml(40, "&alpha;"), *many], doctype=""))
+    assert _pmids(found) == list(range(1, 40))
+    assert [record.record for record in _rejected(found)] == ["after PMID 39"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "reason"),
+    [
+        (">Asthma<", ">Asth&alpha;ma<", "PMID 2", "holds the entity &alpha;, which nothing declares"),
+        (">Asthma<", ">&alpha;<", "PMID 2", "holds the entity &alpha;, which nothing declares"),
+        (">2</PMID>", ">2&alpha;</PMID>", "PMID 2", "no PMID and version that are whole numbers"),
+    ],
+)
+def test_entity_in_a_mesh_term_or_a_pmid_sets_its_record_aside(tmp_path: Path, old: str, new: str, place: str, reason: str) -> None:
+    found = _read(tmp_path / "c.xml", article_set([citation_xml(1), citation_xml(2).replace(old, new), citation_xml(3)]))
+    assert _pmids(found) == [1, 3]
+    assert _rejected(found) == [RejectedRecord(str(tmp_path / "c.xml"), place, reason)]
 
 
 ENCODINGS = [

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmdissect.corpus import read_corpus
+from lmdissect.corpus.documents import text_id
 from lmdissect.errors import NothingToDoError, UnreadableInputError
 from lmdissect.records import Document
 
@@ -42,7 +44,7 @@ def test_records_are_read_from_every_kind_of_file(tmp_path: Path, name: str) -> 
 def test_text_files_hold_one_document_a_line(tmp_path: Path, name: str) -> None:
     content = b"first\n\n  \nfourth \r\nno line end"
     path = _bytes(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
-    assert read_corpus([path]) == ([Document(f"{name}:1", "first"), Document(f"{name}:4", "fourth "), Document(f"{name}:5", "no line end")], [])
+    assert read_corpus([path]) == ([Document(text_id(text), text) for text in ("first", "fourth ", "no line end")], [])
 
 
 def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
@@ -57,33 +59,40 @@ def test_ids_come_from_the_first_field_that_has_one(tmp_path: Path) -> None:
         {"document_id": "a", "id": "b", "pmid": 1, "text": "x"},
         {"document_id": None, "id": "b", "pmid": 2, "text": "x"},
         {"document_id": " ", "id": True, "pmid": 3, "text": "x"},
-        {"id": ["7"], "text": "x"},
-        {"text": "x"},
+        {"id": ["7"], "text": "y"},
+        {"text": "z", "url": "https://example.org/a", "timestamp": "2019-04-25T12:57:54Z"},
     ]
     documents, rejected = read_corpus([_jsonl(tmp_path / "c.jsonl", rows)])
-    assert [document.document_id for document in documents] == ["a", "b", "3", "c.jsonl:4", "c.jsonl:5"]
+    assert [document.document_id for document in documents] == ["a", "b", "3", text_id("y"), "644c0e5757f74fae244e49ed86eb754d"]
     assert [document.other_ids for document in documents] == [("1",), ("2",), (), (), ()]
     assert rejected == []
     table = pa.table({"pmid": pa.array([11, None], pa.int64()), "text": ["x", "y"], "more": [1.0, 2.0]})
     pq.write_table(table, tmp_path / "c.parquet")
-    assert [document.document_id for document in read_corpus([tmp_path / "c.parquet"])[0]] == ["11", "c.parquet:2"]
+    assert [document.document_id for document in read_corpus([tmp_path / "c.parquet"])[0]] == ["11", text_id("y")]
 
 
-def test_files_of_the_same_name_keep_their_documents_apart(tmp_path: Path) -> None:
+def test_another_file_changes_no_id(tmp_path: Path) -> None:
     paths = [tmp_path / year / "abstracts" / "c.txt" for year in ("2019", "2020")]
     for path in paths:
         path.parent.mkdir(parents=True)
-        path.write_text("a text", encoding="utf-8")
-    documents, rejected = read_corpus(paths)
-    assert [document.document_id for document in documents] == ["2019/abstracts/c.txt:1", "2020/abstracts/c.txt:1"]
+        path.write_text(f"a text of {path.parts[-3]}\n", encoding="utf-8")
+    together, rejected = read_corpus(paths)
+    assert together == [*read_corpus(paths[:1])[0], *read_corpus(paths[1:])[0]]
     assert rejected == []
 
 
 def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
     path = _bytes(tmp_path / "c.txt", b"one\ntwo\n")
     documents, rejected = read_corpus([path, path])
-    assert [document.document_id for document in documents] == ["c.txt:1", "c.txt:2"]
-    assert [record.reason for record in rejected] == ["id 'c.txt:1' seen before", "id 'c.txt:2' seen before"]
+    assert [document.text for document in documents] == ["one", "two"]
+    assert [record.reason for record in rejected] == [f"id '{text_id(text)}' seen before" for text in ("one", "two")]
+
+
+def test_file_name_that_is_not_utf8_is_an_error_of_one_line(tmp_path: Path) -> None:
+    path = _bytes(tmp_path / os.fsdecode(b"caf\xe9.txt"), b"one\n")
+    with pytest.raises(UnreadableInputError, match=r"caf\\udce9\.txt: its name is not UTF-8; rename it") as caught:
+        read_corpus([path])
+    assert str(caught.value).encode()
 
 
 BAD_LINES = [

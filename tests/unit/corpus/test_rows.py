@@ -1,12 +1,13 @@
 """Records of CSV files, and what is wrong with them. JSON lines, text and Parquet are tested with `read_corpus`."""
 
 import gzip
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from lmdissect.bytestream import MAX_RECORD_BYTES
-from lmdissect.corpus.documents import DOCUMENT_FIELDS, CorpusDocument, row_document
+from lmdissect.corpus.documents import DOCUMENT_FIELDS, CorpusDocument, row_document, text_id
 from lmdissect.corpus.rows import read_rows, row_format
 from lmdissect.errors import UnreadableInputError
 
@@ -46,8 +47,8 @@ def test_quote_that_never_ends_is_told(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_set_their_record_aside(tmp_path: Path) -> None:
     (_, row), (_, other) = _read(tmp_path / "c.csv", b"id,text\n1,caf\xe9\n2,caf\xc3\xa9\n")
-    assert row_document(row, "c.csv:2") == "lone surrogate: not encodable as UTF-8"
-    assert row_document(other, "c.csv:3") == CorpusDocument(document_id="2", text="café")
+    assert row_document(row) == "lone surrogate: not encodable as UTF-8"
+    assert row_document(other) == CorpusDocument(document_id="2", text="café")
 
 
 def test_line_without_end_is_told(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_bomb_is_given_up(tmp_path: Path) -> None:
     assert len(rows) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"id,body\n1,x\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize("content", [b"", b"id,body\n1,x\n", b"\xff\xfd\n"])
 def test_csv_without_a_text_column_is_an_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UnreadableInputError, match=r"c\.csv: its first line names no column 'text'"):
         _read(tmp_path / "c.csv", content)
@@ -98,4 +99,46 @@ def test_metadata_of_another_type_is_dropped_and_the_document_kept() -> None:
         "version": True,
         "section_starts": [0, -1],
     }
-    assert row_document(record, "x") == CorpusDocument(document_id="7", text="one", pmid="8", year=2001, languages=["eng"])
+    assert row_document(record) == CorpusDocument(document_id="7", text="one", pmid="8", year=2001, languages=["eng"])
+
+
+@pytest.mark.parametrize("value", ["20240101123456", "99999999999", "4294967296", "²"])
+def test_number_over_the_range_is_dropped_and_not_cut(value: str) -> None:
+    assert row_document({"text": "one", "id": "a", "version": value, "year": value}) == CorpusDocument(document_id="a", text="one")
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "2019-04-25T12:57:54Z",
+        datetime(2019, 4, 25, 12, 57, 54),  # noqa: DTZ001 - as Parquet without a time zone gives it
+        datetime(2019, 4, 25, 12, 57, 54, tzinfo=UTC),
+        datetime(2019, 4, 25, 14, 57, 54, tzinfo=timezone(timedelta(hours=2))),
+    ],
+)
+def test_time_has_one_form_whatever_it_is_stored_as(timestamp: object) -> None:
+    found = row_document({"text": "one", "url": "https://example.org/a", "timestamp": timestamp})
+    assert isinstance(found, CorpusDocument)
+    assert (found.document_id, found.timestamp) == ("644c0e5757f74fae244e49ed86eb754d", "2019-04-25T12:57:54Z")
+
+
+def test_address_that_cannot_be_written_names_no_document() -> None:
+    found = row_document({"text": "one", "url": "half \ud83d"})
+    assert isinstance(found, CorpusDocument)
+    assert (found.document_id, found.url) == (text_id("one"), None)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(("name", "text"), [("c.txt", "one\ntwo\n"), ("c.csv", "id,text\n1,one\n"), ("c.jsonl.gz", '{"text": "one"}\n')])
+def test_utf16_is_refused_by_name(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    content = f"\ufeff{text}".encode(encoding)
+    with pytest.raises(UnreadableInputError, match=rf"{name}: encoded as UTF-16"):
+        _read(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("c.txt", b"one\nt\0w\0o\0\nthree\n"), ("c.csv", b"text\none\nt\0w\0o\0\nthree\n"), ("c.jsonl", b'{"text": "one"}\n\0\0\n{"text": "three"}\n')],
+)
+def test_line_with_nul_bytes_is_set_aside(tmp_path: Path, name: str, content: bytes) -> None:
+    assert [row for _, row in _read(tmp_path / name, content)] == [{"text": "one"}, "holds a NUL byte: not text, or not UTF-8", {"text": "three"}]
