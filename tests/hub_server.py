@@ -217,7 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
         if branch in repository.branches:
             self._send_json({"error": "Reference already exists"}, 409)
             return
-        repository.branches[branch] = repository.branches["main"]
+        start = repository.resolve(json.loads(self.content or b"{}").get("startingPoint") or "main")
+        assert start is not None
+        repository.branches[branch] = start
         self._send_json({})
 
     @staticmethod

@@ -4,7 +4,7 @@ A file or an answer that cannot be used is set aside with its place and the reas
 """
 
 import json
-import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ AGREEMENT_FILE = "agreement.json"
 _OURS = frozenset({SHEET_FILE, AGREEMENT_FILE})
 _KIND = "lmdissect-ratings"
 _SUFFIXES = (".json", ".csv")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def read_ratings(paths: Sequence[Path]) -> Ratings:
         except _Damage as damage:
             rejected.append(RejectedRecord(str(path), "the file", str(damage)))
             continue
-        rated = [found for entry in sent.entries if (found := _checked(path, entry, sheet, pairs, rejected)) is not None]
+        rated = _rated_pairs(sent, sheet, pairs, rejected)
         if not rated:
             unanswered.append(path.name)
         elif sent.rater not in by_rater:
@@ -127,6 +129,23 @@ def read_ratings(paths: Sequence[Path]) -> Ratings:
         message = f"{', '.join(map(str, paths))}: no answers of a rater in it{seen}; put the files that raters send back into {folder}"
         raise NothingToDoError(message)
     return Ratings(sheet, folder, {name: rated for name, (_, rated) in by_rater.items()}, tuple(rejected), tuple(unanswered))
+
+
+def _rated_pairs(sent: _SentFile, sheet: SheetIndex, pairs: Mapping[str, IndexedPair], rejected: list[RejectedRecord]) -> list[RatedPair]:
+    """What can be used of one file, every pair once: a second answer to a pair is set aside, since nothing tells which of the two is meant."""
+    first: dict[str, tuple[str, RatedPair]] = {}
+    for entry in sent.entries:
+        found = _checked(sent.path, entry, sheet, pairs, rejected)
+        if found is None:
+            continue
+        key = found.pair.key
+        if key in first:
+            place, kept = first[key]
+            reason = f"repeats {place}" if kept == found else f"other answers to the pair of {place}; the first are kept"
+            rejected.append(RejectedRecord(str(sent.path), f"{entry.place} (pair {key})", reason))
+        else:
+            first[key] = (entry.place, found)
+    return [found for _, found in first.values()]
 
 
 def _find_sheet(paths: Sequence[Path]) -> tuple[SheetIndex, Path]:
@@ -171,7 +190,7 @@ def _read_export(path: Path, fingerprint: str) -> _SentFile:
     if not isinstance(rater, str) or not rater.strip() or not isinstance(ratings, list):
         reason = "has no rater or no list of ratings: ask the rater to save it again"
         raise _Damage(reason)
-    return _SentFile(path, rater.strip(), [_export_entry(number, entry) for number, entry in enumerate(ratings, start=1)])
+    return _SentFile(path, _encodable(rater.strip()), [_export_entry(number, entry) for number, entry in enumerate(ratings, start=1)])
 
 
 def _export_entry(number: int, entry: Any) -> _Entry:  # noqa: ANN401 - whatever a file holds
@@ -225,10 +244,15 @@ def _checked(path: Path, entry: _Entry, sheet: SheetIndex, pairs: Mapping[str, I
             rejected.append(RejectedRecord(str(path), place, f"{name} is {answer!r}, not one of {possible}; left open"))
     strange = sorted(map(str, set(entry.answers) - set(sheet.tasks[pair.variant].criteria)))
     rejected.extend(RejectedRecord(str(path), place, f"{name!r} is no question about the variant '{pair.variant}'; left out") for name in strange)
-    comment = entry.comment if isinstance(entry.comment, str) else ""
+    comment = _encodable(entry.comment) if isinstance(entry.comment, str) else ""
     return RatedPair(pair, answers, comment, _duration(entry.seconds)) if answers or comment else None
 
 
+def _encodable(text: str) -> str:
+    """``text`` with U+FFFD for lone surrogates, which no file can hold: half an emoji must not cost the answers beside it."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
+
+
 def _duration(seconds: object) -> float | None:
-    known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds) and seconds >= 0
+    known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds <= _MAX_SECONDS
     return float(seconds) if known and isinstance(seconds, (int, float)) else None

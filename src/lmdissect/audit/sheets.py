@@ -104,8 +104,8 @@ def _task(factor: str, recipe: Recipe | None) -> SheetTask:
 def write_sheets(sheet: Sheet, folder: Path, *, num_raters: int, seed: int = 0) -> Literal["written", "extended", "reused"]:
     """Write the forms of ``num_raters`` raters.
 
-    The folder appears by one rename, complete. Where it holds this very sheet already, forms that are missing are added and none is touched: a CSV file may
-    be half filled in.
+    The folder appears by one rename, complete. Where it holds this very sheet already, files that are missing are added and none is touched: a CSV file may
+    be half filled in, with or without the HTML form beside it.
 
     Raises:
         StaleArtifactError: The folder holds another sheet.
@@ -116,16 +116,17 @@ def write_sheets(sheet: Sheet, folder: Path, *, num_raters: int, seed: int = 0) 
     index = sheet.index()
     raters = [f"rater-{number}" for number in range(1, num_raters + 1)]
     if _holds(folder, index.fingerprint):
-        missing = [name for name in raters if not (folder / f"{name}.html").exists()]
-        for name in missing:
-            _write_rater(folder, sheet, index.fingerprint, name, seed)
+        missing = [path for name in raters for path in _form_files(folder, name) if not path.exists()]
+        for path in missing:
+            _write_form_file(path, sheet, index.fingerprint, seed)
         return "extended" if missing else "reused"
     output_folder(folder.parent)
     with output_guard(folder):
         temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
         try:
             for name in raters:
-                _write_rater(temporary, sheet, index.fingerprint, name, seed)
+                for path in _form_files(temporary, name):
+                    _write_form_file(path, sheet, index.fingerprint, seed)
             write_json(temporary / SHEET_FILE, index.model_dump(mode="json"))
             replace_folder(temporary, folder)
         finally:
@@ -146,8 +147,13 @@ def _holds(folder: Path, wanted: str) -> bool:
     return True
 
 
-def _write_rater(folder: Path, sheet: Sheet, sheet_fingerprint: str, rater: str, seed: int) -> None:
+def _form_files(folder: Path, rater: str) -> tuple[Path, Path]:
+    return folder / f"{rater}.csv", folder / f"{rater}.html"
+
+
+def _write_form_file(path: Path, sheet: Sheet, sheet_fingerprint: str, seed: int) -> None:
+    rater = path.stem
     order = sorted(sheet.pairs, key=lambda pair: seeded_rank(pair.key, seed, f"order of {rater}"))
     asked = [criterion for name, criterion in CRITERIA.items() if any(name in task.criteria for task in sheet.tasks.values())]
-    write_spreadsheet(folder / f"{rater}.csv", order, sheet.tasks, asked, sheet_fingerprint=sheet_fingerprint, rater=rater)
-    write_form(folder / f"{rater}.html", order, sheet.tasks, asked, sheet_fingerprint=sheet_fingerprint, rater=rater)
+    write = write_spreadsheet if path.suffix == ".csv" else write_form
+    write(path, order, sheet.tasks, asked, sheet_fingerprint=sheet_fingerprint, rater=rater)

@@ -1,7 +1,8 @@
 """The CSV form: written so that a spreadsheet shows it and runs nothing of it, read back as spreadsheets save it.
 
-A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without. UTF-8 with a byte order mark, by which Excel
-knows the encoding.
+A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without. So is what follows a semicolon, a tab or a line
+break inside a cell: where lists are separated by semicolons, Excel splits there when the file is opened by a double click. UTF-8 with a byte order mark, by
+which Excel knows the encoding.
 """
 
 import csv
@@ -23,8 +24,9 @@ MAX_CELL_CHARS = 32_767
 NOT_ASKED = "n/a"
 """Stands where a question does not belong to the variant of the row."""
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
+_SIGNS = r"=+\-@\uff0b\uff0d\uff1d\uff20"
+_GUARD = re.compile(rf"""\A(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])(?=['" ]*[{_SIGNS}])""")
+_GUARDED = re.compile(rf"""\A'(?='*[{_SIGNS}\t\r\n])|(?<=[;\t\r\n])'(?=['" ]*[{_SIGNS}])""")
 _FIXED_COLUMNS = ("sheet", "rater", "pair", "factor", "variant", "asked", "must_stay", "original", "text")
 _NEEDED_COLUMNS = ("sheet", "rater", "pair")
 _LAST_COLUMN = "comment"
@@ -33,13 +35,13 @@ _MAX_FIELD_CHARS = 1 << 26
 
 
 def guard_cell(text: str) -> str:
-    """``text`` as no spreadsheet takes it for a formula; `unguard_cell` undoes it, whatever the text."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    """``text`` as no spreadsheet takes it, or a part of it, for a formula; `unguard_cell` undoes it, whatever the text."""
+    return _GUARD.sub("'", text)
 
 
 def unguard_cell(cell: str) -> str:
     """The text of a cell that `guard_cell` wrote."""
-    return cell[1:] if _GUARDED.match(cell) else cell
+    return _GUARDED.sub("", cell)
 
 
 def write_spreadsheet(

@@ -12,7 +12,7 @@ from lmdissect.cli import options
 
 if TYPE_CHECKING:
     from lmdissect.probes import OverlapReport, ProbeCheck
-    from lmdissect.records import Document, ProbeSet
+    from lmdissect.records import AuditResult, Document, ProbeSet
 
 __all__ = ["app"]
 
@@ -50,16 +50,31 @@ def import_probes(
     """Read a probe set in any form and write it as a folder of ours.
 
     Records that cannot be used are set aside, counted, and named in import_report.json. Importing the same set again changes nothing.
+    Of an audited folder everything is taken: all texts, and the verdicts on them.
     """
-    from lmdissect.probes import write_probe_set
+    from lmdissect.probes import probe_folder, read_audit, write_probe_set
 
-    probe_set = options.read_probes(source, factors=factor, writers=writer, control=control, strict=strict)
+    ours = probe_folder(source)
+    audit = read_audit(ours) if ours is not None else None
+    probe_set = options.read_probes(source, factors=factor, writers=writer, control=control, strict=strict, include_rejected=True)
     if licence is not None:
         probe_set = replace(probe_set, licence=licence)
     outcome = write_probe_set(probe_set, out)
+    if audit is not None:
+        _carry_audit(audit, out, "--control" if control is not None else "--factor" if factor else None)
     for line in _summary(probe_set):
         typer.echo(line)
     typer.echo(f"unchanged, reused: {out}" if outcome == "reused" else f"written: {out}")
+
+
+def _carry_audit(audit: "AuditResult", folder: Path, changed_by: str | None) -> None:
+    """Keep the audit of the set that was imported, unless ``folder`` has one, or an option changed what was audited."""
+    from lmdissect.probes import read_audit, write_audit
+
+    if changed_by is not None:
+        typer.echo(f"{changed_by} changes what was audited: all texts are taken, without the audit; run lmdissect audit {folder}", err=True)
+    elif read_audit(folder) is None:
+        write_audit(folder, audit)
 
 
 @app.command("show", epilog="Example: lmdissect probes show runs/probes --document 8325808")

@@ -4,18 +4,20 @@
     accepted/*.parquet     the splits of data/ without the rejected texts; what datasets.load_dataset opens from then on
     probes.yaml            names these files with their hashes, what decided, and a summary for every variant
 
-`data/` is never touched: what was written, and perhaps paid for, stays. `probes.yaml` is renamed into place last; until then the folder is the unaudited
-one it was before.
+`data/` is never touched: what was written, and perhaps paid for, stays. `probes.yaml` is renamed into place last; until then the folder is, for every command
+of ours, the unaudited one it was before. The card is renamed just before it: killed between the two, the folder counts as unaudited, while
+`datasets.load_dataset` opens `accepted/` already, which is complete by then. The next audit mends that.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmdissect.errors import DamagedArtifactError
 from lmdissect.factors import ORIGINAL
 from lmdissect.probes.card import write_card
 from lmdissect.probes.collection import Collection
-from lmdissect.probes.description import AuditEntry, ProbesFile, data_file, read_description, write_description
+from lmdissect.probes.description import AuditEntry, ProbesFile, changed_files, data_file, read_description, write_description
 from lmdissect.probes.folder import add_probe_folder, describe_texts, verify_probe_folder
 from lmdissect.records import AuditResult, Verdict
 from lmdissect.store import hash_file, lock_folder, read_table, write_table
@@ -52,7 +54,7 @@ def write_audit(folder: Path, audit: AuditResult) -> None:
         write_table(folder / _AUDIT_FILE, _verdict_table(audit))
         entry = AuditEntry(files={name: hash_file(folder / name) for name in (*names, _AUDIT_FILE)}, settings=dict(audit.settings))
         variants = [
-            variant.model_copy(update={"audit": dict(audit.summaries[variant.variant])}) if variant.variant in audit.summaries else variant
+            variant.model_copy(update={"audit": dict(audit.summaries[variant.variant]) if variant.variant in audit.summaries else None})
             for variant in probes.variants
         ]
         probes = probes.model_copy(update={"variants": variants, "audit": entry})
@@ -65,13 +67,34 @@ def read_audit(folder: Path) -> AuditResult | None:
 
     Raises:
         UnreadableInputError: `probes.yaml` cannot be understood.
-        DamagedArtifactError: The audit's file is missing or damaged.
+        DamagedArtifactError: A file of the audit is missing or changed, or `audit.parquet` has other columns than ours; a new audit cures it.
     """
     probes = read_description(folder)
     if probes.audit is None:
         return None
+    if damaged := changed_files(folder, {_AUDIT_FILE: "", **probes.audit.files}):
+        message = f"{folder}: {', '.join(damaged)} missing or changed since the audit: run lmdissect audit {folder} again"
+        raise DamagedArtifactError(message)
+    table = _read_verdicts(folder)
     summaries = {entry.variant: entry.audit for entry in probes.variants if entry.audit is not None}
-    return AuditResult(tuple(map(_verdict, read_table(folder / _AUDIT_FILE).to_pylist())), summaries, probes.audit.settings)
+    return AuditResult(tuple(map(_verdict, table.to_pylist())), summaries, probes.audit.settings)
+
+
+def _read_verdicts(folder: Path) -> "pa.Table":
+    """Table of `audit.parquet`, in the form that `write_audit` gives it."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - slow to load
+
+    try:
+        table = read_table(folder / _AUDIT_FILE)
+    except DamagedArtifactError as error:
+        message = f"{folder / _AUDIT_FILE} cannot be read as Parquet: run lmdissect audit {folder} again"
+        raise DamagedArtifactError(message) from error
+    wanted, found = ([(field.name, field.type) for field in schema] for schema in (_verdict_table(AuditResult((), {}, {})).schema, table.schema))
+    if found != wanted or any(column.null_count for column in table.columns) or pc.list_flatten(table.column("reasons")).null_count:
+        columns = ", ".join(f"{name} ({kind})" for name, kind in wanted)
+        message = f"{folder / _AUDIT_FILE} has not the columns {columns}, without gaps: run lmdissect audit {folder} again"
+        raise DamagedArtifactError(message)
+    return table
 
 
 def rejected_texts(folder: Path) -> set[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.language import identify_language
+from lmdissect.plain_yaml import dump_yaml
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.records import ProbeSet
 from lmdissect.store import write_text
@@ -32,7 +33,18 @@ _HUB_LICENCES = frozenset(
 )
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 _LARGEST = "10M<n<100M"
-_FOLDERS = re.compile(r"(?<!\S)(?:[/~]|[A-Za-z]:[\\/])\S*[\\/](?=\S)")
+_PATH_BEGIN = r"""
+    (?<![\w.~%/\\:-])/+                                  # /home
+    | (?<=:)/(?![/])                                     # model:/home, and no http://host
+    | (?i:\bfile:)/+                                     # file:///home
+    | (?<![\w.~%/\\-])(?:[\w.-]+[/\\])*?\.\.[/\\]+       # ../../home, runs/../../home
+    | (?<![\w.~%/\\-])~[\w.-]*[/\\]+                    # ~/probes, ~ann/probes
+    | (?<![\w/\\])[A-Za-z]:[/\\]+(?!/)                   # C:\Users
+    | (?<![\w.~%/\\:-])\\\\                              # \\server\share
+"""
+# A folder may hold spaces, but one that ends in a space, an opening bracket or a quote is the text before the next path.
+_PATH_FOLDER = r"""(?![\s/\\])[^/\\\r\n]*(?<![\s"'`(\[{<=,;:+])[/\\]+(?=[^\s/\\"'`)\]}>,;])"""
+_FOLDERS = re.compile(rf"(?:{_PATH_BEGIN})(?:{_PATH_FOLDER})+", re.VERBOSE)
 _SHOWN_RULES = 3
 _HASH_CHARS = 16
 _LANGUAGE_TEXTS, _LANGUAGE_CHARS, _LANGUAGE_SHARE = 40, 400, 0.9
@@ -48,15 +60,17 @@ def write_card(path: Path, probe_set: ProbeSet, splits: Mapping[str, str], *, au
         splits: Split name of every variant, in order, the original first.
         audited: Whether `accepted/` holds the texts that an audit accepted.
     """
-    import yaml  # noqa: PLC0415 - only needed here
-
-    header = yaml.safe_dump(_header(probe_set, splits, audited=audited), sort_keys=False, allow_unicode=True)
+    header = dump_yaml(_header(probe_set, splits, audited=audited))
     body = "\n".join(_body(probe_set, splits, audited=audited))
     write_text(path, f"---\n{header}---\n{body}\n")
 
 
 def hide_folders(source: str) -> str:
-    """``source`` with absolute paths cut to the file's name: where a file lay on its maker's machine is nobody's business."""
+    """``source`` with absolute paths, and those that lead upwards, cut to the file's name: where a file lay on its maker's machine is nobody's business.
+
+    Paths are known anywhere in a sentence: in quotes and brackets, after ``file://`` or ``name=``, with spaces in their folders. Where it cannot be told
+    whether a word belongs to a folder, it goes too.
+    """
     return _FOLDERS.sub("", source)
 
 
@@ -147,7 +161,7 @@ def _splits_table(probe_set: ProbeSet, splits: Mapping[str, str]) -> Iterator[st
     yield "|---|---|---|---:|---|"
     for variant, split in splits.items():
         factor = "(reference)" if variant == ORIGINAL else _factor(probe_set, variant)
-        generator = probe_set.generators.get(variant, "not recorded")
+        generator = hide_folders(probe_set.generators.get(variant, "not recorded"))
         yield f"| {_cell(split)} | {_cell(variant)} | {_cell(factor)} | {len(table.get(variant, {}))} | {_cell(generator)} |"
 
 

@@ -1,14 +1,26 @@
 """What `probes.yaml` says of a probe set: the file whose rename makes a change of the folder take effect."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmdissect.errors import UnreadableInputError
+from lmdissect.plain_yaml import dump_yaml, read_yaml
 from lmdissect.store import hash_file, write_text
 
-__all__ = ["PROBES_FILE", "AuditEntry", "ProbesFile", "VariantEntry", "damaged_files", "data_file", "read_description", "write_description"]
+__all__ = [
+    "PROBES_FILE",
+    "AuditEntry",
+    "ProbesFile",
+    "VariantEntry",
+    "changed_files",
+    "damaged_files",
+    "data_file",
+    "read_description",
+    "write_description",
+]
 
 PROBES_FILE = "probes.yaml"
 _SCHEMA_VERSION: Literal[1] = 1
@@ -57,11 +69,9 @@ def read_description(folder: Path) -> ProbesFile:
     Raises:
         UnreadableInputError: It cannot be read, or was written by a newer version.
     """
-    import yaml  # noqa: PLC0415 - only needed here
-
     path = folder / PROBES_FILE
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > _SCHEMA_VERSION:
             message = f"{path} was written by a newer version of lmdissect (schema {version}): update lmdissect"
@@ -72,16 +82,14 @@ def read_description(folder: Path) -> ProbesFile:
         where = ".".join(map(str, first["loc"]))
         message = f"{path}: {where or 'content'}: {first['msg']}; mend it, or delete it to read the folder by its README.md"
         raise UnreadableInputError(message) from error
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         message = f"{path} cannot be read ({' '.join(str(error).split())}); mend it, or delete it to read the folder by its README.md"
         raise UnreadableInputError(message) from error
 
 
 def write_description(folder: Path, probes: ProbesFile) -> None:
     """Write `probes.yaml` atomically."""
-    import yaml  # noqa: PLC0415 - only needed here
-
-    write_text(folder / PROBES_FILE, yaml.safe_dump(probes.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=150))
+    write_text(folder / PROBES_FILE, dump_yaml(probes.model_dump(mode="json")))
 
 
 def data_file(split: str) -> str:
@@ -89,7 +97,12 @@ def data_file(split: str) -> str:
     return f"data/{split}.parquet"
 
 
-def damaged_files(folder: Path, probes: ProbesFile) -> list[str]:
-    """Names of files that are missing or not as they were written, the audit's included."""
-    recorded = {data_file(entry.split): entry.sha256 for entry in probes.variants} | (probes.audit.files if probes.audit is not None else {})
+def damaged_files(folder: Path, probes: ProbesFile, *, with_audit: bool = True) -> list[str]:
+    """Names of files that are missing or not as they were written: the splits of `data/`, and the audit's files unless ``with_audit`` is off."""
+    recorded = {data_file(entry.split): entry.sha256 for entry in probes.variants}
+    return changed_files(folder, recorded | (probes.audit.files if with_audit and probes.audit is not None else {}))
+
+
+def changed_files(folder: Path, recorded: Mapping[str, str]) -> list[str]:
+    """Names of files that are missing or have another hash than the one recorded."""
     return [name for name, sha256 in recorded.items() if not (folder / name).is_file() or hash_file(folder / name) != sha256]

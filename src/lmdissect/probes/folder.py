@@ -44,6 +44,8 @@ _RESERVED_SPLITS = frozenset({"all"})
 def write_probe_set(probe_set: ProbeSet, folder: Path, *, replace: bool = False) -> Literal["written", "reused"]:
     """Write ``probe_set`` to ``folder``, or leave what is there when it is the same set, intact.
 
+    Audit summaries are not written: they belong to an audit that lies in the folder with its verdicts, and `write_audit` puts one there.
+
     Args:
         probe_set: The set.
         folder: Where to write it.
@@ -102,7 +104,7 @@ def _holds(folder: Path, content_hash: str, *, replace: bool) -> bool:
 
 
 def hash_content(probe_set: ProbeSet) -> str:
-    """Hash of everything that is stored of a set but its source and what was set aside: decides whether a folder holds it already."""
+    """Hash of everything that is stored of a set but its source, its audit and what was set aside: decides whether a folder holds it already."""
     return fingerprint(
         {
             "schema_version": 1,
@@ -111,7 +113,7 @@ def hash_content(probe_set: ProbeSet) -> str:
             "prompt_hashes": dict(probe_set.prompt_hashes),
             "instruction_hashes": dict(probe_set.instruction_hashes),
             "licence": probe_set.licence,
-            "audits": {name: dict(audit) for name, audit in probe_set.audits.items()},
+            "audits": {},  # an audit may be made anew; the set stays the same one
             "metadata": {document_id: dict(fields) for document_id, fields in probe_set.metadata.items()},
         }
     )
@@ -134,7 +136,7 @@ def _fill(folder: Path, probe_set: ProbeSet, content_hash: str) -> None:
                 prompt_hash=probe_set.prompt_hashes.get(variant),
                 instruction_hash=probe_set.instruction_hashes.get(variant),
                 generator=probe_set.generators.get(variant),
-                audit=dict(probe_set.audits[variant]) if variant in probe_set.audits else None,
+                audit=None,
             )
         )
     probes = ProbesFile(
@@ -189,14 +191,18 @@ def count_reasons(rejected: Sequence[RejectedRecord]) -> dict[str, int]:
     return dict(Counter(record.reason.split(" (")[0] for record in rejected).most_common())
 
 
-def verify_probe_folder(folder: Path) -> ProbesFile:
+def verify_probe_folder(folder: Path, *, with_audit: bool = True) -> ProbesFile:
     """What `probes.yaml` says of a folder whose files are all as they were written.
+
+    Args:
+        folder: The folder.
+        with_audit: Check the files of its audit too; whoever makes the audit anew needs `data/` alone.
 
     Raises:
         UnreadableInputError: `probes.yaml` cannot be understood, or a file is missing or changed.
     """
     probes = read_description(folder)
-    if damaged := damaged_files(folder, probes):
+    if damaged := damaged_files(folder, probes, with_audit=with_audit):
         cure = "import it again" if any(name.startswith("data/") for name in damaged) else f"run lmdissect audit {folder} again"
         message = (
             f"{folder}: {', '.join(damaged)} missing or changed since the probe set was written: {cure}"
@@ -242,7 +248,7 @@ def describe_texts(collection: Collection, probes: ProbesFile | None, source: st
         generators={name: entry.generator for name, entry in entries.items() if entry.generator is not None},
         prompt_hashes={name: entry.prompt_hash for name, entry in entries.items() if entry.prompt_hash is not None},
         instruction_hashes={name: entry.instruction_hash for name, entry in entries.items() if entry.instruction_hash is not None},
-        audits={name: entry.audit for name, entry in entries.items() if entry.audit is not None},
+        audits={name: entry.audit for name, entry in entries.items() if entry.audit is not None and probes is not None and probes.audit is not None},
         licence=probes.licence if probes is not None else None,
         metadata=collection.metadata,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmdissect.errors import LmdissectError, UnreadableInputError
+from lmdissect.plain_yaml import parse_yaml
 from lmdissect.probes.collection import Collection
 from lmdissect.probes.layouts import add_split_row
 from lmdissect.probes.rows import ROW_SUFFIXES, Row, read_rows, row_suffix
@@ -72,15 +73,13 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 def _header(readme: Path) -> Mapping[str, object]:
     """YAML header of a dataset card; empty where there is none."""
-    import yaml  # noqa: PLC0415 - only needed here
-
     if not readme.is_file():
         return {}
     try:
         text = readme.read_text(encoding="utf-8")
         parts = re.split(r"^---[ \t]*\r?\n", text, maxsplit=2, flags=re.MULTILINE)
-        header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        header = parse_yaml(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    except (ValueError, OSError) as error:
         message = f"{readme}: its YAML header cannot be read ({' '.join(str(error).split())}); mend or remove it"
         raise UnreadableInputError(message) from error
     return header if isinstance(header, dict) else {}

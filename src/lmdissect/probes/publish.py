@@ -4,7 +4,7 @@
     pull: the same names and no others, into a temporary folder; hashes are checked before it is renamed into place
 
 The token comes from HF_TOKEN or from the hub's own login, and is never printed or stored. Absolute paths in descriptions are cut to file names before they
-leave the machine.
+leave the machine; so are those that lead upwards. A pulled folder gets a card of its own making: the published one is not checked by any hash.
 """
 
 import re
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -22,10 +22,11 @@ from lmdissect.probes.collection import Collection
 from lmdissect.probes.description import PROBES_FILE, ProbesFile, damaged_files, data_file, read_description, write_description
 from lmdissect.probes.folder import REPORT_FILE, add_probe_folder, describe_texts, hash_content, verify_probe_folder
 from lmdissect.probes.identity import probe_fingerprint
+from lmdissect.records import ProbeSet
 from lmdissect.store import output_folder, output_guard, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import DatasetInfo, HfApi
 
 __all__ = ["PULLED_FILE", "PulledSet", "PushedSet", "StagedSet", "pull_probe_set", "push_probe_set", "stage_probe_set"]
 
@@ -74,7 +75,8 @@ class PulledSet:
 def stage_probe_set(folder: Path, repository: str, *, licence: str | None = None) -> Iterator[StagedSet]:
     """The files that a push of ``folder`` sends; those that are changed for it lie in a temporary folder while the context lasts.
 
-    Changed are: the card (names the repository, and the licence), `probes.yaml` and `import_report.json` (absolute paths cut to file names).
+    Changed are: the card (names the repository, and the licence), `probes.yaml` and `import_report.json` (paths of their maker cut to file names: in sources,
+    names of writers, and settings of the audit).
 
     Args:
         folder: A folder of ours.
@@ -113,16 +115,12 @@ def _stage_descriptions(folder: Path, temporary: Path, probes: ProbesFile, repos
     """Write card, `probes.yaml` and import report as they are published."""
     collection = Collection()
     add_probe_folder(collection, folder, probes)
-    source = hide_folders(probes.source)
-    probe_set = replace(describe_texts(collection, probes, source, {}), licence=licence or probes.licence)
-    published = probes.model_copy(update={"source": source})
-    if probe_set.licence != probes.licence:
-        unaudited = replace(probe_set, audits={}) if probes.audit is not None else probe_set
-        published = published.model_copy(update={"licence": probe_set.licence, "content_hash": hash_content(unaudited)})
+    published = _as_published(probes, licence)
+    probe_set = describe_texts(collection, published, published.source, {})
+    if (published.licence, published.variants) != (probes.licence, probes.variants):
+        published = published.model_copy(update={"content_hash": hash_content(probe_set)})
     write_description(temporary, published)
-    write_card(temporary / _CARD_FILE, probe_set, {entry.variant: entry.split for entry in probes.variants}, audited=probes.audit is not None)
-    card = (temporary / _CARD_FILE).read_text(encoding="utf-8").replace(REPOSITORY_PLACEHOLDER, repository)
-    (temporary / _CARD_FILE).write_text(card, encoding="utf-8")
+    _write_card(temporary, probe_set, published, repository)
     names = [PROBES_FILE, _CARD_FILE]
     if (folder / REPORT_FILE).is_file():
         write_json(temporary / REPORT_FILE, _without_folders(read_json(folder / REPORT_FILE)))
@@ -130,13 +128,29 @@ def _stage_descriptions(folder: Path, temporary: Path, probes: ProbesFile, repos
     return {name: temporary / name for name in names}
 
 
+def _as_published(probes: ProbesFile, licence: str | None) -> ProbesFile:
+    """``probes`` without the folders of its maker, under the licence given."""
+    variants = [
+        entry.model_copy(update={"generator": _without_folders(entry.generator), "audit": _without_folders(entry.audit)}) for entry in probes.variants
+    ]
+    audit = None if probes.audit is None else probes.audit.model_copy(update={"settings": _without_folders(probes.audit.settings)})
+    update = {"source": hide_folders(probes.source), "licence": licence or probes.licence, "variants": variants, "audit": audit}
+    return probes.model_copy(update=update)
+
+
+def _write_card(folder: Path, probe_set: ProbeSet, probes: ProbesFile, repository: str) -> None:
+    write_card(folder / _CARD_FILE, probe_set, {entry.variant: entry.split for entry in probes.variants}, audited=probes.audit is not None)
+    card = (folder / _CARD_FILE).read_text(encoding="utf-8").replace(REPOSITORY_PLACEHOLDER, repository)
+    (folder / _CARD_FILE).write_text(card, encoding="utf-8")
+
+
 def _without_folders(value: object) -> object:
-    """JSON ``value`` with absolute paths in its strings cut to file names."""
+    """JSON ``value`` with the paths in its strings, names of fields among them, cut to file names."""
     if isinstance(value, str):
         return hide_folders(value)
     if isinstance(value, list):
         return [_without_folders(entry) for entry in value]
-    return {name: _without_folders(entry) for name, entry in value.items()} if isinstance(value, dict) else value
+    return {hide_folders(name): _without_folders(entry) for name, entry in value.items()} if isinstance(value, dict) else value
 
 
 def push_probe_set(
@@ -168,11 +182,11 @@ def push_probe_set(
         raise UserInputError(reason)
     with _hub_errors(repository, "push to"):
         client.create_repo(repository, repo_type="dataset", private=private or None, exist_ok=True)
-        if revision is not None and revision != _MAIN:
-            client.create_branch(repository, repo_type="dataset", branch=revision, exist_ok=True)
-        there = client.dataset_info(repository, revision=revision)
+        there, has_branch = _begin(client, repository, revision)
         names = {sibling.rfilename for sibling in there.siblings or ()}
         _refuse_others(repository, names)
+        if revision is not None and not has_branch:
+            client.create_branch(repository, repo_type="dataset", branch=revision, revision=there.sha, exist_ok=True)
         stale = sorted(name for name in names if _OUR_FILES.fullmatch(name) and name not in staged.files)
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in staged.files.items()]
         commit = client.create_commit(
@@ -186,10 +200,22 @@ def push_probe_set(
     return PushedSet(f"{client.endpoint}/datasets/{repository}", commit.oid, commit.oid != there.sha)
 
 
+def _begin(client: "HfApi", repository: str, revision: str | None) -> "tuple[DatasetInfo, bool]":
+    """What the push changes, and whether its branch is there: a new branch begins where the main one stands, and is made when nothing speaks against it."""
+    from huggingface_hub.errors import RevisionNotFoundError  # noqa: PLC0415 - slow to load
+
+    try:
+        return client.dataset_info(repository, revision=revision), True
+    except RevisionNotFoundError:
+        if revision in (None, _MAIN):
+            raise
+        return client.dataset_info(repository), False
+
+
 def _refuse_others(repository: str, names: set[str]) -> None:
     if PROBES_FILE not in names and not names <= _NEW_REPOSITORY:
         strange = sorted(names - _NEW_REPOSITORY)
-        message = f"{repository} holds files and no probe set of ours ({strange[0]} and others, no {PROBES_FILE}): choose another repository, or an empty --revision"
+        message = f"{repository} holds files and no probe set of ours ({strange[0]} and others, no {PROBES_FILE}): choose another repository"
         raise UnusableOutputError(message)
 
 
@@ -232,6 +258,7 @@ def pull_probe_set(reference: str, folder: Path, *, api: "HfApi | None" = None) 
                 (temporary / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(snapshot / name, temporary / name)
             _verify_pulled(reference, temporary, names)
+            _write_card_anew(temporary, repository)
             write_json(temporary / PULLED_FILE, {"repository": repository, "revision": revision, "commit": commit})
             if _holds_same(folder, temporary):
                 return PulledSet(repository, commit, "reused")
@@ -263,6 +290,14 @@ def _verify_pulled(reference: str, folder: Path, names: list[str]) -> None:
     add_probe_folder(collection, folder, probes)
     if probe_fingerprint(describe_texts(collection, probes, reference, {})) != probes.fingerprint:
         _refuse_reference(reference, f"its texts are not those that {PROBES_FILE} names by its fingerprint; ask its publisher to push it again")
+
+
+def _write_card_anew(folder: Path, repository: str) -> None:
+    """Put a card of ours in the place of the published one: its header decides which files `datasets` opens, and no hash vouches for it."""
+    probes = read_description(folder)
+    collection = Collection()
+    add_probe_folder(collection, folder, probes)
+    _write_card(folder, describe_texts(collection, probes, probes.source, {}), probes, repository)
 
 
 def _holds_same(folder: Path, pulled: Path) -> bool:

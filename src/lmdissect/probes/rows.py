@@ -6,11 +6,12 @@ apart any more (one broken JSON document, a broken Parquet file) is an error.
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmdissect.bytestream import MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
+from lmdissect.bytestream import MAX_RATIO, MAX_RECORD_BYTES, DamagedStreamError, read_bytes, read_lines
 from lmdissect.errors import UnreadableInputError
 
 __all__ = ["ROW_SUFFIXES", "Reject", "Row", "read_rows", "row_suffix"]
@@ -19,6 +20,7 @@ Reject = Callable[[str, str], None]
 """Takes the place of a record and the reason why it was set aside."""
 
 _BATCH_ROWS = 1024
+_BLANK = re.compile(r"[ \t\r\n]*")
 _UNCLOSED = "unexpected end of data"
 
 
@@ -76,7 +78,7 @@ def _intact_lines(path: Path, reject: Reject) -> Iterator[tuple[int, bytes]]:
     """Lines up to the end, or to the damage, which is rejected as one record."""
     following = 1
     try:
-        for number, line in read_lines(path):
+        for number, line in read_lines(path, max_ratio=MAX_RATIO):
             following = number + 1
             if line is None:
                 reject(f"line {number}", f"line of more than {MAX_RECORD_BYTES >> 20} MiB")
@@ -97,7 +99,7 @@ def _json_reason(error: Exception) -> str:
 
 
 def _json_document(path: Path, reject: Reject) -> Iterator[Row]:
-    content, damage = read_bytes(path)
+    content, damage = read_bytes(path, max_ratio=MAX_RATIO)
     entries = _parse_document(path, content) if damage is None else _salvage(path, content, damage, reject)
     for number, fields in enumerate(entries, start=1):
         if isinstance(fields, dict):
@@ -146,12 +148,8 @@ def _salvage(path: Path, content: bytes, damage: str, reject: Reject) -> list[ob
 
 def _skip(text: str, position: int, mark: str) -> int:
     """Index after white space, one ``mark`` and white space."""
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    position += text.startswith(mark, position)
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+    position = _BLANK.match(text, position).end()  # type: ignore[union-attr] # matches the empty text too
+    return _BLANK.match(text, position + text.startswith(mark, position)).end()  # type: ignore[union-attr]
 
 
 def _csv_rows(path: Path, reject: Reject) -> Iterator[Row]:

@@ -35,7 +35,7 @@ def read_probe_set(source: str, *, factors: Mapping[str, str] | None = None, con
         factors: Factor of variants (name to factor); wins over what the set and the built-in mapping say.
         control: File with rewrites that change nothing (fields id, original_corpus, paraphrase_corpus), taken as the variant ``paraphrase`` where
             id and original agree with the set.
-        include_rejected: Take the texts too that the set's audit rejected (an audit or a human review wants them).
+        include_rejected: Take the texts too that the set's audit rejected (an audit or a human review wants them); the audit may then be damaged.
 
     Raises:
         UnreadableInputError: The source is missing, broken as a whole, or of no form we read.
@@ -82,7 +82,7 @@ def _collect(collection: Collection, source: str, factors: Mapping[str, str], *,
     path = probe_folder(source) or Path(source)
     if path.is_dir():
         if (path / PROBES_FILE).is_file():
-            probes = verify_probe_folder(path)
+            probes = verify_probe_folder(path, with_audit=not include_rejected)
             add_probe_folder(collection, path, probes, without=() if include_rejected else rejected_texts(path))
             return probes
         add_hub_folder(collection, path, factors)

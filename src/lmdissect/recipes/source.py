@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lmdissect.errors import UnreadableInputError, UserInputError
 from lmdissect.factors import CONTROL
+from lmdissect.plain_yaml import read_yaml
 from lmdissect.recipes.recipe import Recipe
 
 __all__ = ["BUILTIN_RECIPES", "read_recipes", "select_recipes"]
@@ -71,16 +72,14 @@ def _requested(book: Mapping[str, Recipe], request: str) -> list[Recipe]:
 
 
 def _read_book(path: Path) -> dict[str, Recipe]:
-    import yaml  # noqa: PLC0415 - only needed here
-
     try:
-        book = _Book.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        book = _Book.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "content"
         message = f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; a recipe file is 'recipes:' and a list, as docs/how-to-add-a-factor.md shows"
         raise UnreadableInputError(message) from error
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         message = f"{path}: cannot be read as a recipe file ({reason}); check the path and the YAML"
         raise UnreadableInputError(message) from error

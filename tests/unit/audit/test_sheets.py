@@ -140,6 +140,16 @@ def test_same_sheet_again_adds_forms_and_touches_none(folder: Path) -> None:
         write_sheets(build_sheet(_probe_set(), read_recipes(), limit=2), folder, num_raters=2)
 
 
+@pytest.mark.parametrize(("gone", "kept"), [("rater-1.html", "rater-1.csv"), ("rater-1.csv", "rater-1.html")])
+def test_each_file_of_a_form_is_missing_by_itself(folder: Path, gone: str, kept: str) -> None:
+    before = (folder / gone).read_bytes()
+    (folder / gone).unlink()
+    (folder / kept).write_text("half filled in", encoding="utf-8")
+    assert write_sheets(build_sheet(_probe_set(), read_recipes()), folder, num_raters=2) == "extended"
+    assert (folder / kept).read_text(encoding="utf-8") == "half filled in"
+    assert (folder / gone).read_bytes() == before
+
+
 def test_another_folder_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UnusableOutputError, match=r"holds no sheet of ours"):
@@ -147,10 +157,11 @@ def test_another_folder_is_never_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@given(st.text(alphabet=st.sampled_from("=+-@'\t\r\nab \uff1d"), max_size=6) | st.text(max_size=20))
+@given(st.text(alphabet=st.sampled_from("=+-@'\"; \t\r\nab\uff1d"), max_size=9) | st.text(max_size=20))
 def test_guarded_cells_are_no_formulas_and_come_back(text: str) -> None:
     guarded = guard_cell(text)
     assert not re.match(r"[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]", guarded)
+    assert not re.search(r'[;\t\r\n][" ]*[=+\-@\uff0b\uff0d\uff1d\uff20]', guarded)
     assert unguard_cell(guarded) == text
 
 
@@ -235,6 +246,42 @@ def test_what_is_damaged_is_named_and_the_rest_counts(folder: Path) -> None:
             "line 1 has no column 'sheet': it must be a CSV form of `lmdissect sheets make`, with its columns as they were",
         ),
     ]
+
+
+def test_half_an_emoji_costs_no_answers(folder: Path) -> None:
+    odd = json.loads(_export(folder, "a.json", "ann\ud83d", _kindly).read_text())
+    odd["ratings"][0] |= {"comment": "well \udc00 done", "seconds": 10**400, "answers": {"accept": "\ud83d", "\ud83d": "yes", "fluent": "yes"}}
+    (folder / "a.json").write_text(json.dumps(odd), encoding="utf-8")
+    _export(folder, "b.json", "ben", _strictly)
+    read = _run("read", str(folder))
+    assert read.exit_code == 0, read.exception
+    rows = pq.read_table(folder / "ratings.parquet").to_pylist()
+    assert {row["rater"] for row in rows} == {"ann\ufffd", "ben"}
+    assert {(row["comment"], row["seconds"], row["answer"]) for row in rows if row["comment"]} == {("well \ufffd done", None, "yes")}
+
+
+def test_a_pair_counts_once_in_a_file(folder: Path) -> None:
+    sent = json.loads(_export(folder, "a.json", "ann", _kindly).read_text())
+    first, second = sent["ratings"][:2]
+    sent["ratings"] += [first, second | {"answers": {"accept": "reject"}}]
+    (folder / "a.json").write_text(json.dumps(sent), encoding="utf-8")
+    _fill_csv(folder / "rater-1.csv")
+    with (folder / "rater-1.csv").open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.reader(stream))
+    with (folder / "rater-1.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([*rows, ["reject" if cell == "Accept" else cell for cell in rows[1]]])
+    assert _run("read", str(folder)).exit_code == 0
+    found = [(Path(record.source).name, record.record, record.reason) for record in read_ratings([folder]).rejected]
+    assert found[:2] == [
+        ("a.json", "rating 18 (pair P0001)", "repeats rating 1"),
+        ("a.json", "rating 19 (pair P0002)", "other answers to the pair of rating 2; the first are kept"),
+    ]
+    assert [(name, reason) for name, _, reason in found[2:]] == [("rater-1.csv", "other answers to the pair of line 2; the first are kept")]
+    rows = pq.read_table(folder / "ratings.parquet").to_pylist()
+    for rater in ("ann", "rater-1"):
+        own = [(row["document_id"], row["variant"], row["criterion"]) for row in rows if row["rater"] == rater]
+        assert len(own) == len(set(own)) == 17 * 5 - 5
+        assert {row["answer"] for row in rows if row["rater"] == rater and row["criterion"] == "accept"} == {"accept"}
 
 
 def test_one_form_is_one_raters(folder: Path) -> None:

@@ -1,15 +1,19 @@
 """An audit kept in a probe folder: rejected texts are left out wherever the set is read, nothing written is lost, and a kill leaves a readable set."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
-from lmdissect.errors import OutputLockedError, UnreadableInputError
+from lmdissect.cli.probes import app
+from lmdissect.errors import DamagedArtifactError, OutputLockedError, UnreadableInputError
 from lmdissect.probes import audited, probe_fingerprint, read_audit, read_probe_set, write_audit, write_probe_set
 from lmdissect.records import AuditResult, ProbeSet, ProbeText, Verdict
-from lmdissect.store import lock_folder
+from lmdissect.store import hash_file, lock_folder
 
 PROBES = ProbeSet(
     texts=tuple(
@@ -108,6 +112,83 @@ def test_a_damaged_audit_is_named_and_can_be_made_again(folder: Path, name: str)
         read_probe_set(str(folder))
     write_audit(folder, _audit({("1", "rap")}))
     assert _pairs(folder) == EVERYTHING - {("1", "rap")}
+
+
+@pytest.mark.parametrize("name", ["audit.parquet", "accepted/casual.parquet"])
+def test_a_damaged_audit_stands_in_nobodys_way(folder: Path, name: str) -> None:
+    """`lmdissect audit`, which the error names as the cure, reads all texts, and the audit that was there if it can."""
+    write_audit(folder, _audit({("1", "rap")}))
+    (folder / name).unlink()
+    assert _pairs(folder, include_rejected=True) == EVERYTHING
+    with pytest.raises(DamagedArtifactError, match=f"{name} missing or changed since the audit: run lmdissect audit .*probes again"):
+        read_audit(folder)
+    (folder / "data" / "rap.parquet").unlink()
+    with pytest.raises(UnreadableInputError, match=r"data/rap\.parquet missing or changed.*import it again"):
+        read_probe_set(str(folder), include_rejected=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns(["accepted"]),
+        lambda table: table.set_column(2, "accepted", pa.array(["no"] * len(table))),
+        lambda table: table.set_column(2, "accepted", pa.array([None] * len(table), pa.bool_())),
+        lambda table: table.set_column(3, "reasons", pa.array([[None]] * len(table), pa.list_(pa.string()))),
+        lambda table: table.append_column("accepted", table.column("accepted")),
+    ],
+)
+def test_verdicts_of_another_form_are_damage(folder: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Such a file can be published with the hash that fits it."""
+    write_audit(folder, _audit({("1", "rap")}))
+    pq.write_table(change(pq.read_table(folder / "audit.parquet")), folder / "audit.parquet")
+    probes = yaml.safe_load((folder / "probes.yaml").read_text(encoding="utf-8"))
+    probes["audit"]["files"]["audit.parquet"] = hash_file(folder / "audit.parquet")
+    (folder / "probes.yaml").write_text(yaml.safe_dump(probes), encoding="utf-8")
+    with pytest.raises(
+        DamagedArtifactError, match=r"audit\.parquet (has not the columns document_id \(string\), |cannot be read as Parquet).*: run lmdissect audit"
+    ):
+        read_audit(folder)
+    write_audit(folder, _audit(set()))
+    assert read_audit(folder) == _audit(set())
+
+
+def test_a_summary_without_its_audit_is_not_believed(folder: Path) -> None:
+    """A report would mix the rate of texts that are not here with that of a later audit."""
+    less = _audit(set())
+    probes = yaml.safe_load((folder / "probes.yaml").read_text(encoding="utf-8"))
+    for entry in probes["variants"]:
+        entry["audit"] = less.summaries.get(entry["variant"])
+    (folder / "probes.yaml").write_text(yaml.dump(probes, Dumper=yaml.SafeDumper), encoding="utf-8")
+    assert read_probe_set(str(folder)).audits == {}
+    write_audit(folder, AuditResult(less.verdicts, {"casual": less.summaries["casual"]}, {}))
+    assert set(read_probe_set(str(folder)).audits) == {"casual"}
+
+
+def _import(source: Path, out: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["import", str(source), "--out", str(out), *options], catch_exceptions=False)
+
+
+def test_an_imported_set_keeps_its_audit_whole(folder: Path, tmp_path: Path) -> None:
+    audit = _audit({("1", "rap"), ("2", "casual")})
+    write_audit(folder, audit)
+    assert "written: " in _import(folder, tmp_path / "copy").stdout
+    assert read_audit(tmp_path / "copy") == audit
+    assert _pairs(tmp_path / "copy") == _pairs(folder)
+    assert _pairs(tmp_path / "copy", include_rejected=True) == EVERYTHING
+    assert "**Not audited.**" not in (tmp_path / "copy" / "README.md").read_text(encoding="utf-8")
+    write_audit(tmp_path / "copy", _audit(set()))
+    assert "unchanged, reused" in _import(folder, tmp_path / "copy").stdout
+    assert read_audit(tmp_path / "copy") == _audit(set())  # a later audit of the copy stays
+
+
+def test_an_import_that_changes_what_was_audited_says_so(folder: Path, tmp_path: Path) -> None:
+    write_audit(folder, _audit({("1", "rap")}))
+    told = _import(folder, tmp_path / "copy", "--factor", "rap=topic")
+    assert "--factor changes what was audited: all texts are taken, without the audit; run lmdissect audit" in told.stderr
+    assert read_audit(tmp_path / "copy") is None
+    there = read_probe_set(str(tmp_path / "copy"))
+    assert (there.audits, len(there.texts)) == ({}, 9)
+    assert "**Not audited.**" in (tmp_path / "copy" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_kill_at_any_write_leaves_a_readable_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

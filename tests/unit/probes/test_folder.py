@@ -45,7 +45,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def test_what_is_written_is_read_again(folder: Path) -> None:
     there = read_probe_set(str(folder))
     assert {name: dict(texts) for name, texts in there.by_variant().items()} == PROBES.by_variant()
-    for field in ("generators", "prompt_hashes", "audits", "metadata"):
+    assert there.audits == {}  # a summary without its verdicts would speak of texts that are not here
+    for field in ("generators", "prompt_hashes", "metadata"):
         assert getattr(there, field) == getattr(PROBES, field), field
     assert dict(there.factors) == dict(PROBES.factors)
     assert there.rejected == ()
@@ -64,7 +65,7 @@ def test_files_and_columns_are_as_documented(folder: Path) -> None:
     entries = {entry["variant"]: entry for entry in probes["variants"]}
     assert {name: entry["factor"] for name, entry in entries.items()} == {"original": None, **PROBES.factors}
     casual = entries["casual"]
-    assert (casual["prompt_hash"], casual["generator"], casual["audit"]) == ("0a1b", "a model | 2024", {"num_passed": 1, "judge": "a model"})
+    assert (casual["prompt_hash"], casual["generator"], casual["audit"]) == ("0a1b", "a model | 2024", None)
     assert (entries["original"]["prompt_hash"], entries["original"]["generator"], entries["original"]["audit"]) == (None, None, None)
 
 
@@ -115,7 +116,7 @@ def test_folder_without_probes_yaml_is_hub_layout(folder: Path) -> None:
 
 def test_same_set_again_is_reused_whatever_its_source_and_order(folder: Path) -> None:
     before = _contents(folder)
-    again = dataclasses.replace(PROBES, texts=PROBES.texts[::-1], source="elsewhere", rejected=())
+    again = dataclasses.replace(PROBES, texts=PROBES.texts[::-1], source="elsewhere", rejected=(), audits={})
     assert write_probe_set(again, folder) == "reused"
     assert _contents(folder) == before
 
@@ -127,7 +128,6 @@ def test_same_set_again_is_reused_whatever_its_source_and_order(folder: Path) ->
         {"factors": {**PROBES.factors, "casual": "register"}},
         {"generators": {}},
         {"prompt_hashes": {}},
-        {"audits": {}},
         {"metadata": {}},
     ],
 )
@@ -207,6 +207,21 @@ def test_odd_probes_yaml_names_the_place(folder: Path, old: str, new: str, reaso
         read_probe_set(str(folder))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_aliases_and_endless_descriptions_are_refused_at_once(folder: Path) -> None:
+    path = folder / "probes.yaml"
+    text = path.read_text(encoding="utf-8")
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 9)}]" for number in range(1, 9)]
+    for bomb, reason in (("\n".join([*lines, text]), r"line 2: aliases \(\*name\) are not read"), (text + "#" * (9 << 20), "more than 8 MiB")):
+        path.write_text(bomb, encoding="utf-8")
+        with pytest.raises(UnreadableInputError, match=rf"probes\.yaml cannot be read \({reason}"):
+            read_probe_set(str(folder))
+    (folder / "probes.yaml").unlink()
+    (folder / "README.md").write_text("---\n" + "\n".join(lines) + "\n---\n", encoding="utf-8")
+    with pytest.raises(UnreadableInputError, match=r"README\.md: its YAML header cannot be read \(line 2: aliases"):
+        read_probe_set(str(folder), factors={"Semi_Formal": "register"})
 
 
 def test_card_cannot_be_broken_by_what_it_tells(folder: Path) -> None:

@@ -30,7 +30,7 @@ PROBES = ProbeSet(
     factors={"casual": "style", "paraphrase": "control"},
     source="/home/ann/secret/probes.jsonl",
     rejected=(RejectedRecord("/home/ann/secret/probes.jsonl", "line 3", "text missing"),),
-    generators={"casual": "a model"},
+    generators={"casual": "a model", "paraphrase": "local (/home/John Secret/model.gguf)"},
 )
 REPOSITORY = "someone/probes"
 WRONG_TOKEN = "hf_wrongTOKEN0000000000000000000000000"  # noqa: S105
@@ -44,7 +44,11 @@ def _audit() -> AuditResult:
         for text in PROBES.texts
         if text.variant != "original"
     )
-    return AuditResult(verdicts, {"casual": {"num_texts": 20, "num_accepted": 19, "acceptance_rate": 0.95}}, {"rules_hash": "x"})
+    return AuditResult(
+        verdicts,
+        {"casual": {"num_texts": 20, "num_accepted": 19, "acceptance_rate": 0.95}},
+        {"rules_hash": "x", "similarity_model": "../../home/ann/secret/minilm", "judge": {"name": "file:///home/ann/secret/judge"}},
+    )
 
 
 @pytest.fixture
@@ -90,8 +94,10 @@ def test_what_is_pushed_is_pulled(folder: Path, hub: HubServer, tmp_path: Path) 
     assert (pulled.commit, pulled.outcome) == (pushed.commit, "written")
     assert json.loads((tmp_path / "pulled" / "pulled.json").read_text()) == {"repository": REPOSITORY, "revision": None, "commit": pushed.commit}
     here, there = (read_probe_set(str(path), include_rejected=True) for path in (folder, tmp_path / "pulled"))
-    assert dataclasses.replace(there, source="") == dataclasses.replace(here, source="")
-    assert read_audit(tmp_path / "pulled") == _audit()
+    generators = {"casual": "a model", "paraphrase": "local (model.gguf)"}
+    assert dataclasses.replace(there, source="") == dataclasses.replace(here, source="", generators=generators)
+    settings = {"rules_hash": "x", "similarity_model": "minilm", "judge": {"name": "judge"}}
+    assert read_audit(tmp_path / "pulled") == dataclasses.replace(_audit(), settings=settings)
     for name in (*splits, "audit.parquet"):
         assert (tmp_path / "pulled" / name).read_bytes() == (folder / name).read_bytes()
 
@@ -99,10 +105,23 @@ def test_what_is_pushed_is_pulled(folder: Path, hub: HubServer, tmp_path: Path) 
 def test_no_folder_name_of_the_maker_is_published(folder: Path, hub: HubServer) -> None:
     commit = _push(folder, hub).commit
     remote = hub.repositories[REPOSITORY].commits[commit]
-    assert b"secret" in (folder / "probes.yaml").read_bytes()
-    assert not [name for name, content in remote.items() if b"secret" in content or b"/home/ann" in content]
+    described = (folder / "probes.yaml").read_text(encoding="utf-8")
+    for place in ("/home/ann/secret/probes", "/home/John Secret/model", "../../home/ann/secret/minilm", "file:///home/ann/secret/judge"):
+        assert place in described
+    assert not [(name, word) for name, content in remote.items() for word in (b"secret", b"Secret", b"home/", b"../") if word in content]
     assert yaml.safe_load(remote["probes.yaml"])["source"] == "probes.jsonl"
     assert b'load_dataset("someone/probes")' in remote["README.md"]
+
+
+def test_a_card_that_was_tampered_with_is_not_kept(folder: Path, hub: HubServer, tmp_path: Path) -> None:
+    """Its header tells `datasets` which files to open, and no hash in `probes.yaml` covers it."""
+    first = _push(folder, hub)
+    repository = hub.repositories[REPOSITORY]
+    files = dict(repository.commits[first.commit])
+    evil = b"---\nconfigs:\n- config_name: default\n  data_files: [{split: x, path: 'https://host/evil.parquet'}]\n---\n"
+    repository.commit("main", files | {"README.md": evil}, "tampered with")
+    pull_probe_set(REPOSITORY, tmp_path / "pulled", api=_api(hub))
+    assert (tmp_path / "pulled" / "README.md").read_bytes() == files["README.md"]
 
 
 def test_pushing_again_changes_nothing_and_sends_no_data(folder: Path, hub: HubServer) -> None:
@@ -120,7 +139,7 @@ def test_licence_is_stated_everywhere_and_the_set_stays_the_same_one(folder: Pat
     assert "license: cc-by-4.0" in card
     assert read_probe_set(str(tmp_path / "pulled")).licence == "cc-by-4.0"
     assert read_probe_set(str(folder)).licence is None
-    stated = dataclasses.replace(PROBES, licence="cc-by-4.0")
+    stated = dataclasses.replace(PROBES, licence="cc-by-4.0", generators={"casual": "a model", "paraphrase": "local (model.gguf)"})
     assert write_probe_set(stated, tmp_path / "pulled") == "reused"  # its content hash is that of the set with the licence
 
 
@@ -170,6 +189,9 @@ def test_another_dataset_is_never_overwritten(folder: Path, hub: HubServer) -> N
     with pytest.raises(UnusableOutputError, match=r"someone/probes holds files and no probe set of ours \(train\.csv and others"):
         _push(folder, hub)
     assert repository.branches["main"] == commit
+    with pytest.raises(UnusableOutputError, match=r"choose another repository$"):
+        _push(folder, hub, revision="draft")
+    assert set(repository.branches) == {"main"}  # not even a branch is left behind
     repository.commit("main", {"README.md": b"an empty page"}, "mine")
     assert _push(folder, hub).changed
 

@@ -149,3 +149,12 @@ def test_other_and_missing_files_are_refused(tmp_path: Path) -> None:
         _read(_write(tmp_path, "rows.txt", "a"))
     with pytest.raises(UnreadableInputError, match=r"none\.json: no such file"):
         _read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(("name", "opening"), [("rows.json.gz", b'[{"a": 1}, '), ("rows.jsonl.gz", b'{"a": 1}\n'), ("rows.csv.gz", b"a\n1\n")])
+def test_a_gzip_bomb_is_damage_and_what_stands_before_it_counts(tmp_path: Path, name: str, opening: bytes) -> None:
+    rows, rejected = _read(_write(tmp_path, name, opening + b" " * (80 << 20)))
+    assert [str(fields["a"]) for fields in rows.values()] == ["1"]
+    [(_, reason)] = rejected
+    assert "damaged gzip file" in reason
+    assert "unpacks to more than 200 times its size" in reason

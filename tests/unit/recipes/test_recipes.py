@@ -60,6 +60,7 @@ def test_a_users_file_adds_and_wins(tmp_path: Path) -> None:
         ("recipes: [{variant: x, factor: style, instruction: i}, {variant: x, factor: topic, instruction: i}]", "two recipes for the variant 'x'"),
         ("recipes: [{variant: x, factor: style, instruction: i, audit: [{measure: m, reason: r}]}]", "give minimum, maximum, or both"),
         ("recipes: [", "cannot be read as a recipe file"),
+        ("a: &a [x, x]\nb: [*a, *a]", "line 2: aliases (*name) are not read; write the value out"),
         ("- 1", "a recipe file is"),
     ],
 )
