@@ -121,6 +121,10 @@ def _answers(body: Mapping[str, Any]) -> dict[str, Callable[[], _Reply]]:
         "403": trouble(403, "not for you"),
         "404": trouble(404, "The model does not exist", "model_not_found"),
         "400": trouble(400, "maximum context length is 10 tokens", "context_length_exceeded"),
+        "400 filter": trouble(400, "The prompt was filtered", "content_filter"),
+        "400 too large": trouble(
+            400, "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 tokens.", param="max_tokens"
+        ),
         "400 structured": trouble(400, "response_format is not supported by this model", param="response_format"),
         "400 tokens": trouble(
             400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", "unsupported_parameter", "max_tokens"
@@ -151,9 +155,16 @@ def _answers(body: Mapping[str, Any]) -> dict[str, Callable[[], _Reply]]:
         "invalid json": answer(content='{"rewrite": "no end'),
         "plain": answer(content=text),
         "key in the answer": answer(text=f"{text} Your header was {body.get('_authorization', '')}."),
+        "think": answer(content=f"<think>The user wants it casual.</think>\n\n{completion(body, text)['choices'][0]['message']['content']}"),
         "key in the error": lambda: _json(401, error(f"Incorrect API key provided: {body.get('_authorization', '')}")),
+        "key escaped": lambda: _Reply(500, b'{"error": {"message": "for ' + _escaped(body.get("_authorization")) + b'"}}'),
         "key in the fault": lambda: _json(500, error(f"internal error for {body.get('_authorization', '')}")),
     }
+
+
+def _escaped(text: str | None) -> bytes:
+    """A text as JSON may also write it: every letter by its number."""
+    return "".join(f"\\u{ord(letter):04x}" for letter in text or "").encode()
 
 
 class MisbehavingServer:

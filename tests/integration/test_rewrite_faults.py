@@ -1,9 +1,12 @@
 """A server that misbehaves on a real socket: every fault has a name, nothing is lost, and nothing becomes a probe silently."""
 
 import socket
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from llm_servers import always, in_turn, serving, storm, told_again
@@ -32,7 +35,7 @@ def named(summary: RewriteSummary) -> Counter[str]:
         ("429", 2), ("429 seconds", 2), ("429 zero", 2), ("429 date", 2),
         ("500", 2), ("502", 2), ("503", 2), ("reset", 2), ("silence", 2), ("drip", 2), ("truncated", 2), ("half json", 2), ("html", 2),
         ("not a completion", 2), ("no message", 2), ("surrogate", 2),
-        ("wrong type", 0), ("preamble", 0), ("plain", 0),
+        ("wrong type", 0), ("think", 0), ("preamble", 0), ("plain", 0),
         ("empty choices", 2), ("length", 2), ("content_filter", 2), ("refusal field", 2), ("refusal text", 2), ("empty", 2), ("null", 2),
         ("preamble alone", 2), ("wrong language", 2), ("unchanged", 2), ("echo", 2), ("invalid json", 2),
     ],
@@ -53,7 +56,8 @@ def test_what_passes_leaves_no_trace_in_the_probes(tmp_path: Path, behaviour: st
         ("reset", Outcome.CONNECTION_LOST, 2), ("truncated", Outcome.CONNECTION_LOST, 2),
         ("half json", Outcome.MALFORMED_RESPONSE, 2), ("html", Outcome.MALFORMED_RESPONSE, 2), ("not a completion", Outcome.MALFORMED_RESPONSE, 2),
         ("no message", Outcome.MALFORMED_RESPONSE, 2), ("surrogate", Outcome.MALFORMED_RESPONSE, 2),
-        ("400", Outcome.BAD_REQUEST, 1),
+        ("400", Outcome.BAD_REQUEST, 1), ("400 too large", Outcome.BAD_REQUEST, 1),
+        ("400 filter", Outcome.CONTENT_FILTER, 2), ("403", Outcome.CONTENT_FILTER, 2),
         ("empty choices", Outcome.NO_CHOICES, 2), ("length", Outcome.CUT_OFF, 2), ("content_filter", Outcome.CONTENT_FILTER, 2),
         ("refusal field", Outcome.REFUSAL, 2), ("refusal text", Outcome.REFUSAL, 2), ("empty", Outcome.EMPTY, 2), ("null", Outcome.EMPTY, 2),
         ("preamble alone", Outcome.PREAMBLE, 2), ("wrong language", Outcome.WRONG_LANGUAGE, 2), ("unchanged", Outcome.UNCHANGED_COPY, 2),
@@ -89,7 +93,6 @@ def test_bad_answers_are_asked_again_with_another_seed_and_faults_are_not(tmp_pa
     ("behaviour", "error", "message"),
     [
         ("401", UserInputError, r"key in MY_KEY is not accepted .*HTTP 401"),
-        ("403", UserInputError, r"not accepted .*HTTP 403"),
         ("404", UserInputError, r"no such model or address .*--model m and --base-url"),
         ("quota", RunFailedError, r"no quota left .*run the same command again"),
         ("429 tomorrow", RunFailedError, r"asks to wait 86400 s"),
@@ -221,3 +224,109 @@ def test_a_storm_of_everything(tmp_path: Path) -> None:
     assert sum(server.successes.values()) == 200
     assert server.num_requests - server.seen["429"] <= 1.5 * 200
     assert summary.num_capacity_refusals == server.seen["429"] > 30
+
+
+def poisoned(behaviour: str, first: int):
+    """Documents from number ``first`` on meet a behaviour always, the others are answered."""
+
+    def by_document(_number: int, body: dict[str, object]) -> str:
+        return behaviour if int(told_again(body).split("had ")[1].split()[0]) >= first else "ok"
+
+    return by_document
+
+
+def written(folder: Path) -> Counter[str]:
+    return Counter(pq.read_table(folder / "outcomes.parquet", columns=["outcome"]).column("outcome").to_pylist())
+
+
+ONCE = CONFIG.model_copy(update={"fault_retries": 0, "attempts": 1})
+
+
+@pytest.mark.parametrize(("behaviour", "outcome"), [("500", "server_error"), ("400", "bad_request"), ("403", "content_filter")])
+def test_many_poisonous_documents_end_no_run_of_a_server_that_answers(tmp_path: Path, behaviour: str, outcome: str) -> None:
+    """Also where a rerun has nothing else to ask."""
+    with serving(poisoned(behaviour, 6)) as server:
+        for _ in range(2):
+            summary = rewrite(server.url, tmp_path / "out", number=30, config=ONCE)
+            assert named(summary) == {"ok": 6, outcome: 24}
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_what_ends_a_run_leaves_its_outcomes(tmp_path: Path) -> None:
+    with serving(in_turn("ok", "ok", "ok", "401")) as server, pytest.raises(UserInputError):
+        rewrite(server.url, tmp_path / "out", number=30, config=ONCE.model_copy(update={"concurrency": 1, "max_concurrency": 1}))
+    assert written(tmp_path / "out") == {"ok": 3, "not_asked": 27}
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("behaviour", ["400", "400 too large"])
+def test_a_server_that_rejects_everything_ends_the_run_and_is_asked_again(tmp_path: Path, behaviour: str) -> None:
+    with serving(behaviour) as server:
+        for _ in range(2):
+            with pytest.raises(RunFailedError, match=r"rejected \d+ requests in a row \(HTTP 400 .*maximum context length"):
+                rewrite(server.url, tmp_path / "out", number=200)
+        assert server.num_requests < 100
+        server.behaviours = always("ok")
+        assert named(rewrite(server.url, tmp_path / "out", number=200)) == {"ok": 200}
+
+
+def test_one_document_at_capacity_for_ever_is_its_own_outcome(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"patience_s": 0.4})
+    with serving(poisoned("429", 20), latency_s=0.02) as server:
+        for _ in range(2):
+            assert named(rewrite(server.url, tmp_path / "out", number=21, config=config)) == {"ok": 20, "server_error": 1}
+
+
+def test_a_recalled_dialect_is_kept_when_a_document_is_too_long(tmp_path: Path) -> None:
+    with serving(in_turn("400 tokens", "ok", "400 too large", "ok")) as server:
+        rewrite(server.url, tmp_path / "out", number=1)
+        summary = rewrite(server.url, tmp_path / "out", number=3)
+    assert named(summary) == {"ok": 2, "bad_request": 1}
+    assert all("max_completion_tokens" in body for body in server.bodies[1:])
+    assert summary.num_sent == 2
+
+
+def test_what_may_have_been_billed_is_known_to_the_next_run_however_this_one_ends(tmp_path: Path) -> None:
+    price = Price(1.0, 1.0, "a test")
+    config = CONFIG.model_copy(update={"concurrency": 1, "max_concurrency": 1})
+    with serving(in_turn("ok", "truncated", "401")) as server:
+        with pytest.raises(UserInputError):
+            rewrite(server.url, tmp_path / "out", number=2, price=price, config=config)
+        with Ledger(tmp_path / "out") as ledger:
+            assert sum(row.worst_cost_usd for row in ledger.rows()) > 256e-6
+
+
+def test_equal_requests_in_flight_are_one(tmp_path: Path) -> None:
+    twin = CASUAL.model_copy(update={"variant": "twin"})
+    with serving(latency_s=0.1) as server:
+        summary = rewrite(server.url, tmp_path / "out", number=4, recipes=(CASUAL, twin))
+    assert named(summary) == {"ok": 8}
+    assert server.num_requests == summary.num_sent == 4
+
+
+@pytest.mark.parametrize("key", ["sk-two\nlines-of-it", "sk-schl\u00fcssel-of-it"])
+def test_what_cannot_be_a_key_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserInputError, match="MY_KEY holds a line break") as refused:
+        ChatEndpoint("m", base_url="http://127.0.0.1:1/v1", key_variable="MY_KEY")
+    assert "of-it" not in str(refused.value)
+
+
+def test_an_escaped_key_is_taken_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-a-test")
+    with serving(in_turn("ok", "key escaped")) as server:
+        summary = rewrite(server.url, tmp_path / "out", number=2, config=ONCE)
+    details = [outcome.detail for outcome in summary.outcomes if outcome.detail]
+    assert len(details) == 1
+    assert "[key]" in details[0]
+    assert "secret" not in details[0]
+
+
+def test_a_part_of_the_benchmark_leaves_the_page_of_the_whole() -> None:
+    root = Path(__file__).parents[2]
+    page = root / "docs" / "benchmarks-rewriting.md"
+    before = page.read_bytes(), page.stat().st_mtime_ns
+    command = [sys.executable, str(root / "benchmarks" / "rewriting.py"), "storm", "--documents", "3"]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120, text=True)
+    assert "is left as it is" in done.stderr
+    assert (page.read_bytes(), page.stat().st_mtime_ns) == before

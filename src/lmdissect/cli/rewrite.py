@@ -184,6 +184,9 @@ def _offline(request: "ProbeRequest", out: Path, batch_export: Path | None, batc
         if batch_export is not None:
             exported = export_batch(work, batch_export)
             typer.echo(f"{exported.num_requests} requests in {', '.join(map(str, exported.files))}")
+            if exported.num_pending:
+                note = f"{exported.num_pending} of them were exported before and have not come back: run one of the two batches, not both"
+                typer.echo(note, err=True)
             return
         if batch_import is None:
             for line in _estimate_lines(estimate_run(work)):

@@ -2,7 +2,7 @@
 
 Export writes one line for every request that the ledger does not answer: ``custom_id`` is the request's key, ``body`` the very body that would be sent.
 Import takes the answers into the ledger. Both can be repeated: what is there already is left alone. A request whose answer was no rewrite is in the next
-export with its next seed.
+export with its next seed. The ledger remembers what was exported and has not come back: a second export of that is counted, as it would be paid twice.
 """
 
 import json
@@ -17,7 +17,7 @@ from lmdissect.rewrite.asking import AskedTask
 from lmdissect.rewrite.endpoint import CHAT_PATH
 from lmdissect.rewrite.generator import RewriteRequest
 from lmdissect.rewrite.ledger import LedgerRow
-from lmdissect.rewrite.outcomes import Outcome, RawAnswer
+from lmdissect.rewrite.outcomes import REJECTIONS, Outcome, RawAnswer
 from lmdissect.rewrite.responses import Trouble, read_completion_object, read_error, read_trouble
 from lmdissect.rewrite.run import RewriteWork
 from lmdissect.store import write_bytes
@@ -28,14 +28,22 @@ _MOST_REQUESTS = 50_000
 _MOST_BYTES = 190_000_000
 """What one file may hold: the API's limits are 50,000 requests and 200 MB."""
 _OK = 200
+_PENDING_NOTE = "in an exported batch file, and not come back"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchExport:
-    """Files that were written, and how many requests are in them."""
+    """What was written.
+
+    Attributes:
+        files: The files.
+        num_requests: Requests in them.
+        num_pending: How many of those were in an earlier export, and no line of a batch's output has come back for them: whoever runs both pays twice.
+    """
 
     files: tuple[Path, ...]
     num_requests: int
+    num_pending: int = 0
 
 
 @dataclass(slots=True)
@@ -76,10 +84,29 @@ def export_batch(work: RewriteWork, path: Path) -> BatchExport:
         raise NothingToDoError(message)
     files = []
     for number, content in enumerate(_parts(requests), start=1):
-        part = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        part = _part_path(path, number)
         write_bytes(part, content)
         files.append(part)
-    return BatchExport(tuple(files), len(requests))
+    _delete_later_parts(path, len(files))
+    pending = _pending(work)
+    work.ledger.write_note(_PENDING_NOTE, json.dumps(sorted(pending | requests.keys())))
+    return BatchExport(tuple(files), len(requests), len(pending & requests.keys()))
+
+
+def _delete_later_parts(path: Path, num_parts: int) -> None:
+    """Delete the parts of an earlier, larger export: their requests would be paid for again."""
+    number = num_parts + 1
+    while number > 1 and (stale := _part_path(path, number)).is_file():
+        stale.unlink()
+        number += 1
+
+
+def _part_path(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _pending(work: RewriteWork) -> set[str]:
+    return set(json.loads(work.ledger.note(_PENDING_NOTE) or "[]"))
 
 
 def _parts(requests: dict[str, RewriteRequest]) -> Iterator[bytes]:
@@ -117,8 +144,10 @@ def import_batch(work: RewriteWork, path: Path) -> BatchImport:
             found.num_known += 1
         else:
             task, request = expected[key]
-            rows[key] = _row(work, task, request, _answer(content))
+            rows[key] = _row(work, task, request, _answer(content), rows.get(key) or work.ledger.find(key))
     work.ledger.record_all(list(rows.values()))
+    if (pending := _pending(work)) & rows.keys():
+        work.ledger.write_note(_PENDING_NOTE, json.dumps(sorted(pending - rows.keys())))
     found.num_faults = sum(row.answer.is_fault for row in rows.values())
     found.num_taken = len(rows) - found.num_faults
     return found
@@ -137,7 +166,7 @@ def _expected(work: RewriteWork) -> dict[str, tuple[AskedTask, RewriteRequest]]:
 
 def _is_answered(work: RewriteWork, rows: dict[str, LedgerRow], key: str) -> bool:
     row = rows.get(key) or work.ledger.find(key)
-    return row is not None and not row.answer.is_fault
+    return row is not None and not row.answer.is_fault and row.answer.problem not in REJECTIONS  # what was rejected may be exported again
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -165,12 +194,15 @@ def _answer(content: dict[str, Any]) -> RawAnswer:
         return read_completion_object(body)
     code, _, said = read_error(body)
     shown = f"batch: HTTP {status}: {said}"
-    if read_trouble(status if isinstance(status, int) else 500, code) is Trouble.BAD_REQUEST:
-        return RawAnswer(problem=Outcome.BAD_REQUEST, detail=shown)
+    match read_trouble(status if isinstance(status, int) else 500, code):
+        case Trouble.BAD_REQUEST:
+            return RawAnswer(problem=Outcome.BAD_REQUEST, detail=shown)
+        case Trouble.FILTERED:
+            return RawAnswer(problem=Outcome.CONTENT_FILTER, detail=shown)
     return RawAnswer(problem=Outcome.SERVER_ERROR, detail=shown)
 
 
-def _row(work: RewriteWork, task: AskedTask, request: RewriteRequest, answer: RawAnswer) -> LedgerRow:
+def _row(work: RewriteWork, task: AskedTask, request: RewriteRequest, answer: RawAnswer, earlier: LedgerRow | None) -> LedgerRow:
     return LedgerRow(
         key=request.key,
         document_id=task.document_ids[0],
@@ -183,4 +215,5 @@ def _row(work: RewriteWork, task: AskedTask, request: RewriteRequest, answer: Ra
         tries=1,
         capacity_refusals=0,
         latency_s=0.0,
+        worst_cost_usd=earlier.worst_cost_usd if earlier is not None else 0.0,
     )

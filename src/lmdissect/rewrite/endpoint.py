@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from lmdissect.errors import RunFailedError, UserInputError
-from lmdissect.rewrite.generator import AtCapacityError, DialectChangedError, RequestFaultError, RewriteRequest
-from lmdissect.rewrite.outcomes import Outcome, RawAnswer
+from lmdissect.rewrite.generator import AtCapacityError, DialectChangedError, ForbiddenError, RequestFaultError, RewriteRequest
+from lmdissect.rewrite.outcomes import REJECTIONS, Outcome, RawAnswer
 from lmdissect.rewrite.prompt import REWRITE_FIELD, Prompt
 from lmdissect.rewrite.responses import Trouble, read_completion, read_error, read_trouble, retry_after_s
 
@@ -33,6 +33,8 @@ CHAT_PATH = "/chat/completions"
 _SHORTEST_KEY = 8  # a shorter "key" ("none", "x") is no secret, and its letters occur in any text
 _CONNECT_TIMEOUT_S = 20.0
 _UNWANTED = r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|invalid|only the default|extra"
+_TOO_LONG = r"too large|too long|context.length|context.window|at least 1\b"
+"""Words about a number, not about a field: this request asks for too much, and the next one may not."""
 _SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -62,7 +64,7 @@ class Dialect:
         said = f"{parameter} {message}".lower()
         if self.structured and may_drop_structure and re.search(r"response_format|json_schema|structured.output|guided|grammar", said):
             return replace(self, structured=False)
-        if self.limit_field == "max_tokens" and "max_completion_tokens" in said:
+        if self.limit_field == "max_tokens" and "max_completion_tokens" in said and re.search(_UNWANTED, said):
             return replace(self, limit_field="max_completion_tokens")
         if not (parameter or re.search(_UNWANTED, said)):
             return None
@@ -86,7 +88,7 @@ class ChatEndpoint:
         max_connections: Connections at most.
 
     Raises:
-        UserInputError: The URL is not one, or carries a secret.
+        UserInputError: The URL is not one, or carries a secret; the key cannot be one.
     """
 
     is_free = False
@@ -106,7 +108,7 @@ class ChatEndpoint:
         self.name = model
         self.location = _checked_url(base_url or OPENAI_URL)
         self._key_variable = key_variable
-        self._key = os.environ.get(key_variable, "").strip()
+        self._key = _checked_key(key_variable)
         self._temperature = temperature
         self._mode = structured
         self._timeout_s = timeout_s
@@ -157,10 +159,10 @@ class ChatEndpoint:
         async with self._scout:
             current = self.request(request.prompt, attempt=request.attempt, seed=request.seed, max_output_tokens=request.max_output_tokens)
             if current.key != request.key:
-                raise DialectChangedError
+                raise DialectChangedError(was_sent=False)
             if not self._is_scouted():
                 answer = await self._post(request)
-                self._scouted = answer.problem is not Outcome.BAD_REQUEST  # a document that is too long teaches nothing about the fields
+                self._scouted = answer.problem not in REJECTIONS  # a document that is too long teaches nothing about the fields
                 return answer
         return await self._post(request)
 
@@ -223,7 +225,7 @@ class ChatEndpoint:
         return answer
 
     def _rejected(self, response: "httpx2.Response") -> RawAnswer:
-        """The answer ``bad_request``, or the exception that says what else an error response means."""
+        """The answer ``bad_request`` or ``content_filter``, or the exception that says what else an error response means."""
         code, parameter, said = read_error(self._scrubbed_bytes(response.content))
         status = response.status_code
         shown = f"HTTP {status} from {self.location}: {said or 'no reason given'}"
@@ -235,25 +237,29 @@ class ChatEndpoint:
             case Trouble.NO_QUOTA:
                 message = f"no quota left ({shown}): top it up and run the same command again; answers are kept"
                 raise RunFailedError(message)
-            case Trouble.WRONG_KEY:
+            case Trouble.WRONG_KEY | Trouble.FORBIDDEN as trouble:
                 what = f"the key in {self._key_variable} is not accepted" if self._key else f"a key is wanted, and {self._key_variable} is empty"
                 message = f"{what} ({shown}): set it right and run the same command again; answers are kept"
-                raise UserInputError(message)
+                raise UserInputError(message) if trouble is Trouble.WRONG_KEY else ForbiddenError(message, shown)
             case Trouble.WRONG_PLACE:
                 message = f"no such model or address ({shown}): check --model {self.name} and --base-url (it ends in /v1 on most servers)"
                 raise UserInputError(message)
+            case Trouble.FILTERED:
+                return RawAnswer(problem=Outcome.CONTENT_FILTER, detail=shown)
             case Trouble.BAD_REQUEST:
                 self._learn(parameter, said, shown)
                 return RawAnswer(problem=Outcome.BAD_REQUEST, detail=shown)
 
     def _learn(self, parameter: str, said: str, shown: str) -> None:
-        """Leave out a field that the server rejects by name, if this is the first request.
+        """Leave out a field that the server rejects by name, if this is the first request of the first run.
+
+        Requests of later runs are made as those of the first, so that answers are found again: what is rejected then is that request's own end.
 
         Raises:
             DialectChangedError: A field is left out from now on.
             UserInputError: It must not be left out.
         """
-        if self._scouted:
+        if self._scouted or self._recalled or re.search(_TOO_LONG, said.lower()):
             return
         learned = self._dialect.without(parameter, said, may_drop_structure=True)
         if learned is None:
@@ -261,17 +267,34 @@ class ChatEndpoint:
         if self._mode == "on" and not learned.structured:
             message = f"the server does not take structured output ({shown}): use --structured auto or off"
             raise UserInputError(message)
-        if self._recalled:
-            message = f"the server no longer takes what it took from earlier runs into this folder ({shown}): choose another --out"
-            raise UserInputError(message)
         self._dialect = learned
-        raise DialectChangedError
+        raise DialectChangedError(was_sent=True)
 
     def _scrubbed_bytes(self, body: bytes) -> bytes:
-        return body.replace(self._key.encode(), b"[key]") if len(self._key) >= _SHORTEST_KEY else body
+        """``body`` without the key, however its letters are escaped: JSON is written anew first, so that each letter has one form."""
+        if len(self._key) < _SHORTEST_KEY:
+            return body
+        try:
+            written = json.dumps(json.loads(body)).encode()
+        except (ValueError, RecursionError):
+            return body.replace(self._key.encode(), b"[key]")
+        return written.replace(json.dumps(self._key)[1:-1].encode(), b"[key]")
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_KEY else text
+
+
+def _checked_key(variable: str) -> str:
+    """The key in an environment variable; empty where there is none.
+
+    Raises:
+        UserInputError: It has a character that no header can carry; the message does not repeat it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()) and key:
+        message = f"the environment variable {variable} holds a line break or a character outside of ASCII, so it is no key: set it to the key alone"
+        raise UserInputError(message)
+    return key
 
 
 def _checked_url(url: str) -> str:

@@ -4,10 +4,11 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lmdissect.errors import UserInputError
 from lmdissect.rewrite.outcomes import Outcome, RawAnswer
 from lmdissect.rewrite.prompt import Prompt
 
-__all__ = ["AtCapacityError", "DialectChangedError", "Generator", "RequestFaultError", "RewriteRequest", "request_key"]
+__all__ = ["AtCapacityError", "DialectChangedError", "ForbiddenError", "Generator", "RequestFaultError", "RewriteRequest", "request_key"]
 
 
 def request_key(location: str, body: bytes, attempt: int) -> str:
@@ -89,6 +90,7 @@ class Generator(Protocol):
             AtCapacityError: Too many requests now.
             RequestFaultError: No answer came; the same request can be sent again.
             DialectChangedError: The server does not know a field of the request; ask for a new request.
+            ForbiddenError: 403: a wrong key, or this request alone; whether others are answered tells which.
             UserInputError: Nothing can be had from this server as things are: wrong key, wrong model.
             RunFailedError: Likewise, and not by the user's words: no quota left.
         """
@@ -124,4 +126,24 @@ class RequestFaultError(Exception):
 
 
 class DialectChangedError(Exception):
-    """The server does not take the request in this form; the generator has learned another one."""
+    """The server does not take the request in this form; the generator has learned another one.
+
+    Attributes:
+        was_sent: Whether this request was sent to learn that.
+    """
+
+    def __init__(self, *, was_sent: bool) -> None:
+        super().__init__("another dialect")
+        self.was_sent = was_sent
+
+
+class ForbiddenError(UserInputError):
+    """403. It is an error of the user where the server answers nothing else; where it does, it is what became of this request.
+
+    Attributes:
+        detail: What the server said.
+    """
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message)
+        self.detail = detail

@@ -15,33 +15,43 @@ from lmdissect.recipes import Recipe
 from lmdissect.rewrite.outcomes import Outcome, RawAnswer
 from lmdissect.rewrite.prompt import REWRITE_FIELD, Prompt, frame_lines
 
-__all__ = ["JudgedAnswer", "judge_answer"]
+__all__ = ["JudgedAnswer", "judge_answer", "without_reasoning"]
 
 _LONGEST_REFUSAL_CHARS = 700
 _ECHO_CHARS = 60
-_STEMS = r"(?:rewrit|rewrot|re-writ|rephras|paraphras|reword|revis)"
 _TEXTS = r"(?:version|text|document|passage|abstract)"
+_STEMS = (
+    r"(?:rewrit|rewrot|re-writ|rephras|paraphras|reword"
+    rf"|revis(?:e|ed|ing) (?:the |your )?{_TEXTS}\b(?! of (?!(?:the|your) (?:original|{_TEXTS}))))"
+)
 _HERE_IS = r"(?:here(?:'s|\u2019s| is| are)|below is|this is|the following is)"
 _LEAD_IN = re.compile(
     r"^(?:\W*(?:sure|certainly|of course|absolutely|okay|ok|no problem)\b[^\n:]{0,60}?[,.!:]\s*)?"
-    rf"(?:\W*{_HERE_IS}\b[^\n:]{{0,120}}?\b(?:{_STEMS}\w*|{_TEXTS}|translation|output|result)\b[^\n:]{{0,120}}"
+    rf"(?:\W*{_HERE_IS}\b[^\n:]{{0,120}}?\b(?:{_STEMS}\w*|{_TEXTS})\b[^\n:]{{0,120}}"
+    rf"|\W*{_HERE_IS}\b[^\n:]{{0,120}}?\b(?:translation|output|result)\b[^\n:]{{0,120}}(?=:?[ \t]*\n)"
     rf"|\W*(?:the )?{_STEMS}\w*(?: {_TEXTS})?(?=\W{{0,4}}:))",
     re.IGNORECASE,
 )
 _OF_ITSELF = re.compile(
-    rf"\W*(?:(?:{_HERE_IS}|i|i(?:'|\u2019)ve|i have|my|your)\b[^\n.:]{{0,80}}\b{_STEMS}|(?:the |a )?{_STEMS}\w* {_TEXTS}\b)", re.IGNORECASE
-)
-_LEAD_IN_END = re.compile(r"\s*(?:\*\*|__)?\s*:\s*(?:\*\*|__)?[ \t]*\n*|\s*\n\s*")
-_BARE_LEAD_IN = re.compile(r"^\W*(?:sure|certainly|of course|absolutely)\b[^\n]{0,20}[!:.]\s*\n+", re.IGNORECASE)
-_AFTERWORD = re.compile(
-    r"\n\s*\W{0,3}(?:note\s*:|please note|let me know|i hope (?:this|that)|feel free to|this (?:rewrite|version|rewritten \w+)\b"
-    r"|i(?:'ve|\u2019ve| have) (?:rewritten|kept|changed))[^\n]*(?:\n[^\n]+)*\s*$",
+    rf"\W*(?:{_HERE_IS}\b[^\n.:]{{0,80}}\b{_STEMS}|(?:i|i(?:'|\u2019)ve|i have|my|your)\b(?: \w+){{0,3}} {_STEMS}|(?:the |a )?{_STEMS}\w* {_TEXTS}\b)",
     re.IGNORECASE,
 )
+_LEAD_IN_END = re.compile(r"\s*(?:\*\*|__)?\s*:\s*(?:\*\*|__)?[ \t]*\n*|(?<!,)[ \t]*\n[ \t]*\n\s*")
+"""A colon, or a blank line: a line of a poem may begin like a lead-in, and goes on in the next one."""
+_BARE_LEAD_IN = re.compile(r"^\W*(?:sure|certainly|of course|absolutely)\b[^\n]{0,20}(?::[ \t]*\n|[!.][ \t]*\n[ \t]*\n)\s*", re.IGNORECASE)
+_AFTERWORD = re.compile(
+    r"\W{0,3}(?:note\s*:|please note|let me know (?:if|whether|what|how|should)\b|i hope (?:this|that)|feel free to|this (?:rewrite|version|rewritten \w+)\b"
+    r"|i(?:'ve|\u2019ve| have) (?:rewritten|kept|changed))",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(r"\b(?:let me know if you|feel free to ask|i hope this helps)\b", re.IGNORECASE)
+_THOUGHT = re.compile(r"<(think|thinking|reasoning)>", re.IGNORECASE)
+_THOUGHT_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _CODE_FENCE = re.compile(r"^```[\w-]*\n(.*?)\n?```$", re.DOTALL)
-_DECLINED = r"(?:help|assist|comply|rewrite|fulfil|provide|complete|continue|do that|process|generate|engage)"
+_DECLINED = r"(?:help(?! but\b| \w+ing\b)|assist|comply|rewrite|fulfil|provide|complete|continue|do that|process|generate|engage)"
 _REFUSAL = re.compile(
-    r"^\W*(?:(?:i(?:'|\u2019)?m|i am) (?:very |really |truly )?sorry\b|i apologi[sz]e|as an? (?:ai|artificial|language|llm)\b)"
+    r"^\W*(?:(?:i(?:'|\u2019)?m|i am) (?:very |really |truly )?sorry\b(?! to (?:say|report|tell|hear)\b)|i apologi[sz]e"
+    r"|as an? (?:ai|artificial intelligence|(?:large )?language model|llm)(?:,| model| assistant))"
     rf"|\bi(?: am|'m|\u2019m) (?:not able|unable|not allowed) to {_DECLINED}"
     rf"|\bi (?:cannot|can't|can\u2019t|can not|won't|won\u2019t|will not|must decline to) {_DECLINED}"
     r"|\b(?:against|violates?) my (?:guidelines|policy|policies|programming)"
@@ -59,7 +69,7 @@ class JudgedAnswer:
     Attributes:
         outcome: ``ok``, or why it is no rewrite.
         text: The rewrite; None unless ``ok``.
-        removed: What was taken off it: ``lead-in``, ``afterword``, ``code fence``, ``marker lines``.
+        removed: What was taken off it: ``reasoning``, ``lead-in``, ``afterword``, ``code fence``, ``marker lines``.
         detail: What was seen, in a few words.
     """
 
@@ -79,6 +89,23 @@ def judge_answer(answer: RawAnswer, prompt: Prompt, recipe: Recipe, *, structure
         structured: Whether JSON was asked for.
         lenient: Whether plain text is taken where JSON was asked for: some servers ignore the wish without a word.
     """
+    if (ended := _ended_by_the_server(answer)) is not None:
+        return ended
+    said = without_reasoning(answer.text or "", prompt.document)
+    if said is None:
+        return JudgedAnswer(Outcome.PREAMBLE, detail=answer.text)
+    text = _unpacked(said, structured=structured, lenient=lenient)
+    if text is None:
+        return JudgedAnswer(Outcome.INVALID_JSON, detail=answer.text)
+    text, removed = _bared(text, prompt)
+    if said != (answer.text or ""):
+        removed = ("reasoning", *removed)
+    problem = _problem(text, prompt, recipe)
+    return JudgedAnswer(problem[0], None, removed, problem[1]) if problem is not None else JudgedAnswer(Outcome.OK, text, removed)
+
+
+def _ended_by_the_server(answer: RawAnswer) -> JudgedAnswer | None:
+    """What the server says of an answer, whatever its text is; None where it says that it is whole."""
     if answer.problem is not None:
         return JudgedAnswer(answer.problem, detail=answer.detail)
     if answer.finish_reason == "content_filter":
@@ -87,12 +114,20 @@ def judge_answer(answer: RawAnswer, prompt: Prompt, recipe: Recipe, *, structure
         return JudgedAnswer(Outcome.REFUSAL, detail=answer.refusal)
     if answer.finish_reason == "length":
         return JudgedAnswer(Outcome.CUT_OFF, detail=f"after {answer.output_tokens} tokens" if answer.output_tokens is not None else None)
-    text = _unpacked(answer.text or "", structured=structured, lenient=lenient)
-    if text is None:
-        return JudgedAnswer(Outcome.INVALID_JSON, detail=answer.text)
-    text, removed = _bared(text, prompt)
-    problem = _problem(text, prompt, recipe)
-    return JudgedAnswer(problem[0], None, removed, problem[1]) if problem is not None else JudgedAnswer(Outcome.OK, text, removed)
+    return None
+
+
+def without_reasoning(text: str, original: str) -> str | None:
+    """``text`` without the block in which a model thinks before it answers; None where the block has no end.
+
+    Some servers swallow the tag that opens the block (it is part of the chat template), so a closing tag alone ends one too. An original with such tags
+    is about them: nothing is taken off then.
+    """
+    if _THOUGHT.search(original) or _THOUGHT_END.search(original):
+        return text
+    if (end := _THOUGHT_END.search(text)) is not None:
+        return text[end.end() :].lstrip()
+    return None if _THOUGHT.match(text.lstrip()) else text
 
 
 def _unpacked(text: str, *, structured: bool, lenient: bool) -> str | None:
@@ -119,8 +154,8 @@ def _bared(text: str, prompt: Prompt) -> tuple[str, tuple[str, ...]]:
     without = _without_lead_in(bare, prompt.document)
     if without != bare:
         bare, removed = without, [*removed, "lead-in"]
-    without = _AFTERWORD.sub("", bare).rstrip()
-    if without and without != bare and not _AFTERWORD.search(prompt.document):
+    without = _without_afterword(bare)
+    if without != bare and _without_afterword(prompt.document.strip()) == prompt.document.strip():
         bare, removed = without, [*removed, "afterword"]
     if (fenced := _CODE_FENCE.match(bare)) is not None and not _CODE_FENCE.match(prompt.document.strip()):
         bare, removed = fenced[1].strip(), [*removed, "code fence"]
@@ -147,6 +182,15 @@ def _without_lead_in(text: str, original: str) -> str:
     return text
 
 
+def _without_afterword(text: str) -> str:
+    """``text`` without its last paragraph, where that stands behind a blank line and talks to the reader."""
+    lines = text.split("\n")
+    blank = next((index for index in range(len(lines) - 1, 0, -1) if not lines[index].strip()), None)
+    if blank is None or not _AFTERWORD.match(lines[blank + 1].lstrip() if blank + 1 < len(lines) else ""):
+        return text
+    return "\n".join(lines[:blank]).rstrip() or text
+
+
 def _problem(text: str, prompt: Prompt, recipe: Recipe) -> tuple[Outcome, str | None] | None:
     """What is wrong with a bare rewrite, the plainest first; None where it can be taken."""
     if not any(character.isalnum() for character in text):
@@ -167,6 +211,8 @@ def _talk(text: str, original: str) -> Outcome | None:
     if len(text) <= _LONGEST_REFUSAL_CHARS and _REFUSAL.search(text) and not _REFUSAL.search(original):
         return Outcome.REFUSAL
     if _OF_ITSELF.match(text) and not _OF_ITSELF.match(original.strip()):
+        return Outcome.PREAMBLE
+    if _CLOSING.search(text.rpartition("\n")[2]) and not _CLOSING.search(original):
         return Outcome.PREAMBLE
     return None
 

@@ -100,11 +100,19 @@ class LocalGenerator:
             torch.manual_seed(request.seed)
             generate: Any = model.model.generate
             written = generate(**encoded, max_new_tokens=limit, pad_token_id=tokenizer.eos_token_id, **sampling)[0, num_input:].tolist()
-        ended = bool(written) and written[-1] == tokenizer.eos_token_id
+        declared = getattr(model.model.generation_config, "eos_token_id", None)
+        ended = bool(written) and written[-1] in _end_tokens(declared, tokenizer.eos_token_id)
         text = tokenizer.decode(written, skip_special_tokens=True)
         return RawAnswer(
             text=str(text), finish_reason="stop" if ended else "length", answered_by=self.name, input_tokens=num_input, output_tokens=len(written)
         )
+
+
+def _end_tokens(declared: int | list[int] | None, tokenizer_end: int | None) -> frozenset[int]:
+    """Tokens that end an answer: all that the model's generation settings declare, one or several; the tokenizer's where they declare none."""
+    if declared is None:
+        return frozenset() if tokenizer_end is None else frozenset({tokenizer_end})
+    return frozenset({declared} if isinstance(declared, int) else declared)
 
 
 def _too_long(num_input: int, max_context: int | None) -> RawAnswer:

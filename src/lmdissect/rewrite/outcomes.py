@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["ASKED_AGAIN", "FAULTS", "Outcome", "RawAnswer"]
+__all__ = ["ASKED_AGAIN", "FAULTS", "REJECTIONS", "Outcome", "RawAnswer"]
 
 
 class Outcome(StrEnum):
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     CUT_OFF = "cut_off"
     """finish_reason=length: the token limit ended it."""
     CONTENT_FILTER = "content_filter"
-    """finish_reason=content_filter: the server's filter ended it."""
+    """The server's filter ended it (finish_reason=content_filter), or would not let it begin (an error of that name; 403 for this request alone)."""
     WRONG_LANGUAGE = "wrong_language"
     """Clearly another language than the original's."""
     ECHOED_PROMPT = "echoed_prompt"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     BAD_REQUEST = "bad_request"
     """The server will not take this request (too long, for example); asking again would not help."""
     SERVER_ERROR = "server_error"
-    """5xx, as often as it was asked."""
+    """5xx, as often as it was asked; or 429 for this request alone, for as long as the patience lasts."""
     TIMEOUT = "timeout"
     """No whole response in the time allowed."""
     CONNECTION_LOST = "connection_lost"
@@ -64,12 +64,16 @@ FAULTS = frozenset({Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.CONNECTION_LO
 """No answer came: the same request is sent again, now and in a later run."""
 
 
+REJECTIONS = frozenset({Outcome.BAD_REQUEST, Outcome.CONTENT_FILTER})
+"""As a `RawAnswer.problem`: the server will not work on the request; nothing is billed, and nothing is learned about the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
     """What came back for one request, before it is judged.
 
     Attributes:
-        problem: Why there is no answer (a fault, ``bad_request``, ``no_choices``); None where there is one.
+        problem: Why there is no answer (a fault, a rejection, ``no_choices``); None where there is one.
         text: The message's content.
         refusal: The message's refusal field.
         finish_reason: Why the model stopped, in the server's word.

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from lmdissect.rewrite.judging import JudgedAnswer
+from lmdissect.rewrite.judging import JudgedAnswer, without_reasoning
 from lmdissect.rewrite.outcomes import Outcome, RawAnswer
 from lmdissect.rewrite.prompt import Prompt
 from lmdissect.store import hash_text
@@ -39,14 +39,14 @@ class Question:
         return Prompt((("user", self.text),), self.text, self.variant, "")
 
     def judge(self, answer: RawAnswer, prompt: Prompt, *, structured: bool, lenient: bool) -> JudgedAnswer:  # noqa: ARG002 - as for a rewrite
-        """Whether the answer is a whole JSON object; a code fence around it is taken off."""
+        """Whether the answer is a whole JSON object; a code fence around it and the reasoning before it are taken off."""
         if answer.problem is not None:
             return JudgedAnswer(answer.problem, detail=answer.detail)
         if answer.refusal:
             return JudgedAnswer(Outcome.REFUSAL, detail=answer.refusal)
         if answer.finish_reason in {"length", "content_filter"}:
             return JudgedAnswer(Outcome.CUT_OFF if answer.finish_reason == "length" else Outcome.CONTENT_FILTER)
-        text = (answer.text or "").strip()
+        text = (without_reasoning(answer.text or "", self.text) or "").strip()
         fenced = _CODE_FENCE.match(text)
         text = fenced[1].strip() if fenced is not None else text
         try:

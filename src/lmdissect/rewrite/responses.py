@@ -16,7 +16,7 @@ __all__ = ["Trouble", "read_completion", "read_completion_object", "read_error",
 _SHOWN_CHARS = 300
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
-_CAPACITY_STATUS = {429, 529}
+_FILTER_CODES = {"content_filter", "content_policy_violation", "responsible_ai_policy_violation", "ResponsibleAIPolicyViolation"}
 _WAIT_STATUS = {408, 409, 425}
 
 
@@ -28,7 +28,20 @@ class Trouble(StrEnum):
     NO_QUOTA = "no quota"
     WRONG_KEY = "wrong key"
     WRONG_PLACE = "wrong place"
+    FORBIDDEN = "forbidden"
+    FILTERED = "filtered"
     BAD_REQUEST = "bad request"
+
+
+_BY_STATUS = {
+    401: Trouble.WRONG_KEY,
+    403: Trouble.FORBIDDEN,
+    404: Trouble.WRONG_PLACE,
+    405: Trouble.WRONG_PLACE,
+    407: Trouble.WRONG_KEY,
+    429: Trouble.CAPACITY,
+    529: Trouble.CAPACITY,
+}
 
 
 def read_completion(body: bytes) -> RawAnswer:
@@ -85,12 +98,10 @@ def read_trouble(status: int, code: str) -> Trouble:
     """What an error response with HTTP status ``status`` and error code ``code`` means."""
     if code in _QUOTA_CODES or status == 402:
         return Trouble.NO_QUOTA
-    if status in _CAPACITY_STATUS:
-        return Trouble.CAPACITY
-    if status in {401, 403, 407}:
-        return Trouble.WRONG_KEY
-    if status in {404, 405}:
-        return Trouble.WRONG_PLACE
+    if code in _FILTER_CODES and 400 <= status < 500:
+        return Trouble.FILTERED
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
     if status >= 500 or status in _WAIT_STATUS or status < 400:
         return Trouble.FAULT
     return Trouble.BAD_REQUEST

@@ -2,8 +2,8 @@
 
     OUT/.lock             held by the one process that writes
     OUT/ledger.sqlite     every request and what came of it; the only thing that is precious
-    OUT/outcomes.parquet  one row per (document, recipe), made anew from the ledger by every run
-    OUT/manifest.json     settings, counts, costs; written last
+    OUT/outcomes.parquet  one row per (document, recipe), made anew from the ledger by every run, however it ends
+    OUT/manifest.json     settings, counts, costs; written last, by a run that came to its end
 
 A later run with more documents or more recipes takes every answer that is there. Answers to other settings stay in the ledger, and are not used.
 """
@@ -28,7 +28,7 @@ from lmdissect.rewrite.ledger import LEDGER_FILE, Ledger
 from lmdissect.rewrite.limiter import AdaptiveLimiter
 from lmdissect.rewrite.outcomes import Outcome
 from lmdissect.rewrite.prices import Budget, BudgetReachedError, Price, find_price
-from lmdissect.rewrite.summary import RewriteSummary, write_summary
+from lmdissect.rewrite.summary import RewriteSummary, write_outcomes, write_summary
 from lmdissect.store import lock_folder, output_folder
 
 __all__ = ["RewriteWork", "ask_questions", "open_work", "outcomes_as_they_stand", "rewrite_documents"]
@@ -135,6 +135,9 @@ def rewrite_documents(
     with open_work(documents, recipes, generator, config, out, price=price) as work:
         (out / "manifest.json").unlink(missing_ok=True)  # what is in the folder is unfinished from here on
         outcomes, asker = _settle(work, shown, stop, name="rewriting", unit="rewrites")
+        if asker.halted is not None:
+            write_outcomes(work, outcomes)  # without a manifest: unfinished, and yet everything that is known
+        _say_why_it_ended(asker.halted, outcomes, config)
         return write_summary(work, outcomes, asker)
 
 
@@ -159,21 +162,22 @@ def ask_questions(
     shown = progress or SilentProgress()
     with _open_ledger(generator, config, out) as ledger:
         work = RewriteWork(out, (), (), generator, config, price, ledger, questions)
-        return _settle(work, shown, stop, name="asking", unit="questions")[0]
+        outcomes, asker = _settle(work, shown, stop, name="asking", unit="questions")
+        _say_why_it_ended(asker.halted, outcomes, config)
+        return outcomes
 
 
 def _settle(work: RewriteWork, progress: Progress, stop: StopRequest | None, *, name: str, unit: str) -> tuple[list[RewriteOutcome], Asker]:
-    """An outcome for every document of every task.
+    """An outcome for every document of every task, and the asker, which knows what ended the run early.
 
     Raises:
-        LmdissectError: What ended the run early.
+        LmdissectError: The ledger cannot be written.
     """
     limiter = AdaptiveLimiter(*_slots(work.generator, work.config), seed=work.config.seed)
     asker = work.asker(limiter)
     outcomes = asyncio.run(_settle_all(work, asker, limiter, progress, stop, name=name, unit=unit))
     if work.ledger.num_damaged:
         progress.say(f"{work.ledger.path}: {work.ledger.num_damaged} rows did not match their checksums and were asked for again")
-    _say_why_it_ended(asker.halted, outcomes, work.config)
     return outcomes, asker
 
 
@@ -229,6 +233,7 @@ async def _settle_all(
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
             await work.generator.close()
+    asker.finish()
     empty = [_not_asked(task) for task in work.tasks]
     return [outcome for index in range(len(work.tasks)) for outcome in settled.get(index, empty[index])]
 

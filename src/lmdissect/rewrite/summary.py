@@ -18,7 +18,7 @@ from lmdissect.store import ArtifactFolder, fingerprint, hash_text
 if TYPE_CHECKING:
     from lmdissect.rewrite.run import RewriteWork
 
-__all__ = ["OUTCOMES_FILE", "STAGE", "RewriteSummary", "make_probe_set", "write_summary"]
+__all__ = ["OUTCOMES_FILE", "STAGE", "RewriteSummary", "make_probe_set", "write_outcomes", "write_summary"]
 
 STAGE = "rewrite"
 OUTCOMES_FILE = "outcomes.parquet"
@@ -97,8 +97,7 @@ def write_summary(work: "RewriteWork", outcomes: Sequence[RewriteOutcome], asker
         cost_usd=sum(costs) if work.price is not None else None,
         spent_usd=asker.spent_usd,
     )
-    artifact = ArtifactFolder(work.folder, STAGE, _settings(work), _inputs(work), cure="")
-    artifact.write_table(OUTCOMES_FILE, _table(outcomes))
+    artifact = write_outcomes(work, outcomes)
     totals = Counter(outcome.outcome.value for outcome in outcomes)
     artifact.finish(
         counts={"documents": len(work.documents), "rewrites": len(outcomes), **dict(totals.most_common())},
@@ -106,6 +105,17 @@ def write_summary(work: "RewriteWork", outcomes: Sequence[RewriteOutcome], asker
         files=[OUTCOMES_FILE],
     )
     return summary
+
+
+def write_outcomes(work: "RewriteWork", outcomes: Sequence[RewriteOutcome]) -> ArtifactFolder:
+    """Write `outcomes.parquet`; gives the artifact that it belongs to, which is not finished by that.
+
+    Raises:
+        OutOfSpaceError: The disk is full.
+    """
+    artifact = ArtifactFolder(work.folder, STAGE, _settings(work), _inputs(work), cure="")
+    artifact.write_table(OUTCOMES_FILE, _table(outcomes))
+    return artifact
 
 
 def make_probe_set(documents: Sequence[Document], recipes: Sequence[Recipe], summary: RewriteSummary, source: str) -> ProbeSet:

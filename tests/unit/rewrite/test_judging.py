@@ -1,6 +1,7 @@
 """What is a rewrite, and what is not."""
 
 import json
+import time
 
 import pytest
 
@@ -10,9 +11,11 @@ from lmdissect.recipes import read_recipes
 from lmdissect.rewrite.judging import JudgedAnswer, judge_answer
 from lmdissect.rewrite.outcomes import Outcome, RawAnswer
 from lmdissect.rewrite.prompt import fence_code, write_prompt
+from lmdissect.rewrite.questions import Question
 from rewriting import CASUAL, PATIENTS
 
 DOCUMENT = PATIENTS.format(20)
+CASUAL_PROMPT = write_prompt(CASUAL, DOCUMENT, structured=False)
 REWRITE = "So they had 20 folks on the new drug for six weeks, and most of them felt better in the end."
 GERMAN = (
     "Die Studie hatte zwanzig Patienten, die das neue Medikament sechs Wochen lang erhielten, und den meisten von ihnen ging es am Ende viel besser."
@@ -39,6 +42,17 @@ def judged(
         "Can't believe it, 20 people got better!",
         "Here is a story of 20 people. They took a drug: it worked.",
         "This is how the trial went: 20 people got better.",
+        "This is the result of a trial so tight,\nTwenty folks on a drug, and they felt all right.",
+        "This is the result: 20 people got better.",
+        "Sure, it was new!\nTwenty folks took a drug.",
+        "Twenty took the drug,\n\nLet me know, let me know, did they feel it go?",
+        "Twenty took the drug.\nNote: most of them felt better.",
+        "As an artificial hip is no drug, 20 people took the drug.",
+        "I can't help but think that 20 people felt better.",
+        "I'm sorry to say that 20 people were too few.",
+        "This is a series of revision hip operations in 20 people.",
+        "The revised version of the questionnaire was given to 20 people.",
+        "I used the revised version of the questionnaire with 20 people.",
     ],
 )
 def test_a_rewrite_is_taken_whatever_its_first_words(text: str) -> None:
@@ -85,6 +99,30 @@ def test_what_the_original_says_itself_is_no_talk() -> None:
     assert judged(text, document=document) == JudgedAnswer(Outcome.OK, text)
 
 
+@pytest.mark.parametrize("thought", ["<think>\nCasual, so: folks.\n</think>\n\n", "<think></think>", "They want it casual.\n</think>\n"])
+@pytest.mark.parametrize("structured", [False, True])
+def test_reasoning_before_the_answer_is_taken_off_and_recorded(thought: str, structured: bool) -> None:
+    content = json.dumps({"rewrite": REWRITE}) if structured else REWRITE
+    assert judged(thought + content, structured=structured, lenient=False) == JudgedAnswer(Outcome.OK, REWRITE, ("reasoning",))
+
+
+def test_an_original_about_such_tags_keeps_them() -> None:
+    text = f"{REWRITE} The tag </think> ends it."
+    assert judged(text, document=f"{DOCUMENT} It is ended by </think>.") == JudgedAnswer(Outcome.OK, text)
+
+
+def test_a_judge_may_think_too() -> None:
+    found = Question("Same facts?").judge(RawAnswer(text='<think>Hm.</think>{"same": true}'), CASUAL_PROMPT, structured=False, lenient=True)
+    assert found == JudgedAnswer(Outcome.OK, '{"same": true}')
+
+
+def test_many_line_breaks_cost_little_time() -> None:
+    started_s = time.process_time()
+    assert judged(REWRITE + "\n." * 100_000 + "\n" * 100_000 + "x").outcome is Outcome.OK
+    assert judged(REWRITE + "\n \n" * 50_000 + "x", document=DOCUMENT + "\n" * 100_000 + "y").outcome is Outcome.OK
+    assert time.process_time() - started_s < 5.0
+
+
 def test_fences_around_the_text_are_taken_off() -> None:
     assert judged(f"```text\n{REWRITE}\n```").removed == ("code fence",)
     code = fence_code(DOCUMENT)
@@ -102,6 +140,13 @@ def test_fences_around_the_text_are_taken_off() -> None:
         (DOCUMENT.partition(", and")[0], Outcome.UNCHANGED_COPY),
         ("I'm sorry, but I can't assist with that request.", Outcome.REFUSAL),
         ("I cannot rewrite this document.", Outcome.REFUSAL),
+        ("I can't help with that.", Outcome.REFUSAL),
+        ("As an AI assistant I have no opinion.", Outcome.REFUSAL),
+        ("Here is the rewritten document\n" + REWRITE, Outcome.PREAMBLE),
+        (REWRITE + "\nLet me know if you want changes!", Outcome.PREAMBLE),
+        ("<think>They want it casual. " + REWRITE, Outcome.PREAMBLE),
+        ("I've rewritten the text as you asked.", Outcome.PREAMBLE),
+        ("Here is how I revised the document.", Outcome.PREAMBLE),
         ("As an AI language model, I do not have opinions on trials.", Outcome.REFUSAL),
         ("Unfortunately, this is against my guidelines.", Outcome.REFUSAL),
         (f"{REWRITE} [end of document {fence_code(DOCUMENT)}] and so on", Outcome.ECHOED_PROMPT),
