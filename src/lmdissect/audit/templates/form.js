@@ -7,6 +7,7 @@
 
   let state = { rater: page.form, shortcuts: true, diff: false, position: 0, answers: {} };
   let storageWorks = true;
+  let begun = false; // whether there is anything to keep: an untouched page never writes over what may be there
   let unsaved = false; // answers that are neither in the browser's storage nor in a file
   let current = 0; // question that the number keys answer
   let shownAt = null; // when the pair in view came into view, by the monotonic clock, or null
@@ -22,9 +23,21 @@
   }
 
   function keep() {
+    begun = true;
     try {
       localStorage.setItem(storageKey, JSON.stringify(state));
       storageWorks = localStorage.getItem(storageKey) !== null;
+    } catch {
+      storageWorks = false;
+    }
+    element("storage-warning").hidden = storageWorks;
+  }
+
+  // Whether the browser keeps anything at all, asked without touching the answers.
+  function tryStorage() {
+    try {
+      localStorage.setItem(`${storageKey}-try`, "1");
+      localStorage.removeItem(`${storageKey}-try`);
     } catch {
       storageWorks = false;
     }
@@ -380,8 +393,10 @@
   });
 
   window.addEventListener("beforeunload", (event) => {
-    addTime();
-    keep();
+    if (begun) {
+      addTime();
+      keep();
+    }
     if (!storageWorks && unsaved) event.preventDefault();
   });
 
@@ -394,7 +409,9 @@
       position: Number.isInteger(kept.position) ? Math.min(Math.max(kept.position, 0), page.pairs.length - 1) : 0,
       answers: knownAnswers(kept.answers),
     };
+    keep();
+  } else {
+    tryStorage();
   }
-  keep();
   showStart();
 })();
