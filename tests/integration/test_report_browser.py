@@ -1,20 +1,18 @@
 """The report in a real browser: offline, silent, inert, and readable on a page and on a phone."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headless_browser import start_browser
 from lmdissect.report import write_report
 from unit.report.shift_artifact import Details, Tables, build_shift_artifact, example_row
 
 pytestmark = pytest.mark.browser
 
-_CHROMIUM, _DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 _WIDTHS = (1280, 390)
 _ATTACK = "</span></p><script>window.__pwned=1</script><img src=x onerror=window.__pwned=1><svg onload=window.__pwned=1>"
 
@@ -22,22 +20,7 @@ _ATTACK = "</span></p><script>window.__pwned=1</script><img src=x onerror=window
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium that logs its console and every request."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    missing = [path for path in (_CHROMIUM, _DRIVER) if not shutil.which(path)]
-    if missing:
-        reason = f"needs {' and '.join(missing)}: apt-get install chromium chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = Options()
-    options.binary_location = _CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(_DRIVER))
+    driver = start_browser()
     yield driver
     driver.quit()
 

@@ -1,9 +1,7 @@
 """The form for readers in a real browser: by keyboard alone, across reloads, offline, inert, and what it saves is what is read."""
 
 import json
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headless_browser import start_browser
 from lmdissect.audit.ratings import read_ratings
 from lmdissect.audit.sheets import build_sheet, write_sheets
 from lmdissect.recipes import read_recipes
@@ -18,7 +17,6 @@ from lmdissect.records import ProbeSet, ProbeText
 
 pytestmark = pytest.mark.browser
 
-_CHROMIUM, _DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 _ATTACK = "</script></p><script>window.__pwned=1</script><img src=x onerror=window.__pwned=1><svg onload=window.__pwned=1>"
 _TEXTS = {
     "original": "The first words of it are the same and the last are not.",
@@ -35,22 +33,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser(downloads: Path) -> Iterator[Any]:
     """Headless Chromium that logs its console and every request."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    missing = [path for path in (_CHROMIUM, _DRIVER) if not shutil.which(path)]
-    if missing:
-        reason = f"needs {' and '.join(missing)}: apt-get install chromium chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = Options()
-    options.binary_location = _CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(_DRIVER))
+    driver = start_browser()
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
     yield driver
     driver.quit()
