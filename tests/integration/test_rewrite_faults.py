@@ -1,5 +1,6 @@
 """A server that misbehaves on a real socket: every fault has a name, nothing is lost, and nothing becomes a probe silently."""
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from llm_servers import always, in_turn, serving, storm, told_again
 from lmdissect.errors import LmdissectError, RunFailedError, UserInputError
 from lmdissect.rewrite import ChatEndpoint, Outcome, Price, RewriteConfig, RewriteSummary, rewrite_documents
-from lmdissect.rewrite.ledger import Ledger
+from lmdissect.rewrite.ledger import Ledger, LedgerRow
 from rewriting import CASUAL, CONTROL, documents
 
 CONFIG = RewriteConfig(timeout_s=0.6, fault_retries=1, attempts=2)
@@ -77,6 +78,20 @@ def test_what_stays_has_its_name(tmp_path: Path, behaviour: str, outcome: Outcom
     assert server.seen[behaviour] == num_tries
     with Ledger(tmp_path / "out") as ledger:
         assert {row.document_id for row in ledger.rows()} == {"d0", "d1"}
+
+
+def test_a_403_met_while_the_first_answer_is_being_written_is_about_that_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow disk the second request is sent, and refused, before the row of the first is on it."""
+    record = Ledger.record
+
+    async def record_slowly(ledger: Ledger, row: LedgerRow) -> None:
+        await asyncio.sleep(0.3)
+        await record(ledger, row)
+
+    monkeypatch.setattr(Ledger, "record", record_slowly)
+    with serving(in_turn("ok", "403")) as server:
+        summary = rewrite(server.url, tmp_path / "out", number=2, config=ONCE)
+    assert named(summary) == {"ok": 1, "content_filter": 1}
 
 
 @pytest.mark.parametrize("behaviour", ["refusal text", "length", "unchanged"])

@@ -324,6 +324,8 @@ class Asker:
         except LmdissectError as error:  # nothing more can be had from this server
             self.halt(error)
             raise LimiterClosedError from error
+        if answer.problem not in REJECTIONS:
+            self._answered_at_s = time.monotonic()  # before the row is written: another request may meet its 403 while it is
         dialect = self._generator.dialect()
         if dialect is not None and dialect != self._noted:
             self._ledger.write_note(dialect_note(self._generator, self._config), dialect)
@@ -333,7 +335,6 @@ class Asker:
     def _has_ended(self, row: LedgerRow) -> None:
         """Count answers and rejections; halts a run in which the server rejects everything, and has its rejections asked again by the next."""
         if row.answer.problem not in REJECTIONS:
-            self._answered_at_s = time.monotonic()
             self._rejected_in_a_row.clear()
             self._doubted.discard(row.key)
             return
