@@ -18,7 +18,7 @@ from lmdissect.rewrite.outcomes import ASKED_AGAIN, REJECTIONS, Outcome, RawAnsw
 from lmdissect.rewrite.prices import Budget, BudgetReachedError
 from lmdissect.rewrite.prompt import Prompt, write_prompt
 
-__all__ = ["AskedTask", "Asker", "RewriteOutcome", "RewriteTask", "dialect_note", "output_limit"]
+__all__ = ["AskedTask", "Asker", "RewriteOutcome", "RewriteTask", "begin_row", "dialect_note", "output_limit"]
 
 _REFUSED_CONNECTIONS = 2
 _GIVEN_UP_IN_A_ROW = 10
@@ -126,6 +126,24 @@ def output_limit(text: str, config: RewriteConfig) -> int:
     if config.max_output_tokens is not None:
         return config.max_output_tokens
     return max(_SHORTEST_LIMIT, -(-int(len(text.encode()) * _TOKENS_PER_BYTE) // _LIMIT_STEP) * _LIMIT_STEP)
+
+
+def begin_row(request: RewriteRequest, task: AskedTask, model: str, earlier: LedgerRow | None) -> LedgerRow:
+    """The ledger row of a request that was not tried yet; what an ``earlier`` row of it may have cost stays counted."""
+    return LedgerRow(
+        key=request.key,
+        document_id=task.document_ids[0],
+        variant=task.variant,
+        attempt=request.attempt,
+        location=request.location,
+        model=model,
+        structured=request.structured,
+        answer=RawAnswer(),
+        tries=0,
+        capacity_refusals=0,
+        latency_s=0.0,
+        worst_cost_usd=earlier.worst_cost_usd if earlier is not None else 0.0,
+    )
 
 
 def dialect_note(generator: Generator, config: RewriteConfig) -> str:
@@ -260,20 +278,7 @@ class Asker:
 
     async def _ask(self, request: RewriteRequest, task: AskedTask, earlier: LedgerRow | None) -> LedgerRow:
         """Send a request until there is an answer or it is given up; the row is committed when this returns."""
-        row = LedgerRow(
-            key=request.key,
-            document_id=task.document_ids[0],
-            variant=task.variant,
-            attempt=request.attempt,
-            location=request.location,
-            model=self._generator.name,
-            structured=request.structured,
-            answer=RawAnswer(),
-            tries=0,
-            capacity_refusals=0,
-            latency_s=0.0,
-            worst_cost_usd=earlier.worst_cost_usd if earlier is not None else 0.0,
-        )
+        row = begin_row(request, task, self._generator.name, earlier)
         num_faults = 0
         refused_since_s: float | None = None
         while True:

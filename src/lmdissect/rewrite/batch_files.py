@@ -7,13 +7,13 @@ export with its next seed. The ledger remembers what was exported and has not co
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lmdissect.errors import NothingToDoError, UnreadableInputError, UserInputError
 from lmdissect.records import RejectedRecord
-from lmdissect.rewrite.asking import AskedTask
+from lmdissect.rewrite.asking import AskedTask, begin_row
 from lmdissect.rewrite.endpoint import CHAT_PATH
 from lmdissect.rewrite.generator import RewriteRequest
 from lmdissect.rewrite.ledger import LedgerRow
@@ -144,7 +144,8 @@ def import_batch(work: RewriteWork, path: Path) -> BatchImport:
             found.num_known += 1
         else:
             task, request = expected[key]
-            rows[key] = _row(work, task, request, _answer(content), rows.get(key) or work.ledger.find(key))
+            begun = begin_row(request, task, work.generator.name, rows.get(key) or work.ledger.find(key))
+            rows[key] = replace(begun, answer=_answer(content), tries=1)
     work.ledger.record_all(list(rows.values()))
     if (pending := _pending(work)) & rows.keys():
         work.ledger.write_note(_PENDING_NOTE, json.dumps(sorted(pending - rows.keys())))
@@ -200,20 +201,3 @@ def _answer(content: dict[str, Any]) -> RawAnswer:
         case Trouble.FILTERED:
             return RawAnswer(problem=Outcome.CONTENT_FILTER, detail=shown)
     return RawAnswer(problem=Outcome.SERVER_ERROR, detail=shown)
-
-
-def _row(work: RewriteWork, task: AskedTask, request: RewriteRequest, answer: RawAnswer, earlier: LedgerRow | None) -> LedgerRow:
-    return LedgerRow(
-        key=request.key,
-        document_id=task.document_ids[0],
-        variant=task.variant,
-        attempt=request.attempt,
-        location=request.location,
-        model=work.generator.name,
-        structured=request.structured,
-        answer=answer,
-        tries=1,
-        capacity_refusals=0,
-        latency_s=0.0,
-        worst_cost_usd=earlier.worst_cost_usd if earlier is not None else 0.0,
-    )
