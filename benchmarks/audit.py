@@ -246,7 +246,7 @@ def rejection_table(judge: Judge, table: Table, names: Sequence[str]) -> list[st
     for name in names:
         found = [judge.reasons(original, text, name) for original, text in pairs_of(table, name)]
         counts = Counter(measure for reasons in found for measure in {measure for measure, _ in reasons})
-        listed = ", ".join(f"{measure} {count}" for measure, count in counts.most_common())
+        listed = ", ".join(f"{measure} {count}" for measure, count in sorted(counts.items(), key=lambda row: (-row[1], row[0])))
         rows.append(f"| {name} | {len(found)} | {np.mean([bool(reasons) for reasons in found]):.1%} | {listed} |")
     return rows
 
