@@ -209,6 +209,16 @@ def test_rules_of_a_factor_of_ones_own_are_remembered(run_cli: Run, probes: Path
     assert audit.settings["rules"]["casual"]  # type: ignore[index]
 
 
+def test_a_book_with_rules_for_any_factor_replaces_what_was_remembered(run_cli: Run, probes: Path) -> None:
+    rules = probes.parent / "rules.yaml"
+    rules.write_text("factors: {any: [{measure: length_ratio, minimum: 0.1, reason: loose}]}", encoding="utf-8")
+    outcome = run_cli("audit", str(probes), "--similarity", "off", "--rules", str(rules))
+    assert outcome.code == 0, outcome.err
+    audit = read_audit(probes)
+    assert audit is not None
+    assert {tuple(rule["measure"] for rule in found) for found in audit.settings["rules"].values()} == {("length_ratio",)}  # type: ignore[union-attr]
+
+
 def test_rewriting_again_keeps_an_audit_by_other_rules(run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path) -> None:
     assert _rewrite(run_cli, writer, originals, tmp_path / "made", "--similarity", "off").code == 0
     assert run_cli("audit", str(tmp_path / "made"), "--similarity", "off", "--rules", str(_lenient(tmp_path))).code == 0

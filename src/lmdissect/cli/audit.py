@@ -75,14 +75,14 @@ def run(
     strict: options.Strict = False,
 ) -> None:
     """Check every variant of a probe set against its original, and accept or reject it with reasons."""
-    from lmdissect.audit import BUILTIN_RULES, read_rules
+    from lmdissect.audit import read_rules
     from lmdissect.interrupts import listen_for_interrupt
     from lmdissect.pipeline.auditing import AuditRequest, audit_folder, audit_probes
     from lmdissect.probes import limit_documents
     from lmdissect.progress import choose_progress
     from lmdissect.recipes import read_recipes
 
-    book = read_rules(rules if rules is not None else BUILTIN_RULES)
+    book = read_rules(rules) if rules is not None else None
     known = read_recipes(recipes or ())
     probe_set = limit_documents(_read_all(source, factor=factor, control=control, strict=strict), limit, seed)
     target = _target(source, out, limit)

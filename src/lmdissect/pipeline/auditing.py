@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lmdissect.audit import Judge, RuleBook, audit_probe_set, audit_settings, read_rules
+from lmdissect.audit import OWN_FACTOR, Judge, RuleBook, audit_probe_set, audit_settings, read_rules
 from lmdissect.errors import DamagedArtifactError, RunFailedError, UnreadableInputError
 from lmdissect.interrupts import StopRequest
 from lmdissect.probes import read_audit, write_audit
@@ -103,9 +103,12 @@ def audit_folder(
 
 
 def _with_remembered(request: AuditRequest, probe_set: ProbeSet, there: AuditResult | None) -> RuleBook:
-    """The rules, and for factors that they do not know those by which the folder was audited before: a user's recipe need not be named twice."""
+    """The rules, and for factors that they do not know those of the folder's last audit: a recipe need not be named twice.
+
+    A book that the user names and that has rules for any factor knows all of them.
+    """
     book = request.rules if request.rules is not None else read_rules()
-    if there is None:
+    if there is None or (request.rules is not None and OWN_FACTOR in request.rules.factors):
         return book
     recorded: Mapping[str, Sequence[Mapping[str, object]]] = there.settings["rules"]  # type: ignore[assignment] # JSON types
     remembered = {
