@@ -17,7 +17,7 @@ from lmdissect.errors import DamagedArtifactError
 from lmdissect.factors import ORIGINAL
 from lmdissect.probes.card import write_card
 from lmdissect.probes.collection import Collection
-from lmdissect.probes.description import AuditEntry, ProbesFile, changed_files, data_file, read_description, write_description
+from lmdissect.probes.description import AuditEntry, ProbesFile, changed_files, data_file, read_description, recorded_files, write_description
 from lmdissect.probes.folder import add_probe_folder, describe_texts, verify_probe_folder
 from lmdissect.records import AuditResult, Verdict
 from lmdissect.store import hash_file, lock_folder, read_table, write_table
@@ -146,4 +146,4 @@ def _write_card(folder: Path, probes: ProbesFile, *, audited: bool) -> None:
     """The card of the folder as ``probes`` describes it; its table counts the texts as they were written."""
     collection = Collection()
     add_probe_folder(collection, folder, probes)
-    write_card(folder / "README.md", describe_texts(collection, probes, probes.source, {}), _splits(probes), audited=audited)
+    write_card(folder / "README.md", describe_texts(collection, probes, probes.source, {}), _splits(probes), recorded_files(probes), audited=audited)

@@ -14,7 +14,7 @@ from lmdissect.language import identify_language
 from lmdissect.plain_yaml import dump_yaml
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.records import ProbeSet
-from lmdissect.store import write_text
+from lmdissect.store import fingerprint, write_text
 
 __all__ = ["REPOSITORY_PLACEHOLDER", "hide_folders", "write_card"]
 
@@ -51,16 +51,18 @@ _LANGUAGE_TEXTS, _LANGUAGE_CHARS, _LANGUAGE_SHARE = 40, 400, 0.9
 _MIN_LANGUAGE_CHARS = 1_000
 
 
-def write_card(path: Path, probe_set: ProbeSet, splits: Mapping[str, str], *, audited: bool) -> None:
+def write_card(path: Path, probe_set: ProbeSet, splits: Mapping[str, str], files: Mapping[str, str], *, audited: bool) -> None:
     """Write the README.md of a probe set.
 
     Args:
         path: The card.
         probe_set: The set, with the texts that an audit rejected.
         splits: Split name of every variant, in order, the original first.
+        files: Hash of every file of the set. Where one changes, so does the header: `datasets` keeps what it read from a folder under a hash of the header and
+            the file names, and would go on showing the texts of an earlier audit.
         audited: Whether `accepted/` holds the texts that an audit accepted.
     """
-    header = dump_yaml(_header(probe_set, splits, audited=audited))
+    header = dump_yaml(_header(probe_set, splits, fingerprint(dict(files))[:_HASH_CHARS], audited=audited))
     body = "\n".join(_body(probe_set, splits, audited=audited))
     write_text(path, f"---\n{header}---\n{body}\n")
 
@@ -74,7 +76,7 @@ def hide_folders(source: str) -> str:
     return _FOLDERS.sub("", source)
 
 
-def _header(probe_set: ProbeSet, splits: Mapping[str, str], *, audited: bool) -> dict[str, Any]:
+def _header(probe_set: ProbeSet, splits: Mapping[str, str], contents: str, *, audited: bool) -> dict[str, Any]:
     language = _language(probe_set)
     return {
         "pretty_name": "lmdissect probe set",
@@ -83,7 +85,7 @@ def _header(probe_set: ProbeSet, splits: Mapping[str, str], *, audited: bool) ->
         "task_categories": ["text-generation"],
         "tags": ["lmdissect", "probe-set", "controlled-rewrites", "synthetic", *(["audited"] if audited else [])],
         "size_categories": [_size(len(probe_set.texts))],
-        "configs": _configs(splits, _loadable(probe_set, splits, audited=audited), audited=audited),
+        "configs": _configs(splits, _loadable(probe_set, splits, audited=audited), contents, audited=audited),
     }
 
 
@@ -114,15 +116,15 @@ def _loadable(probe_set: ProbeSet, splits: Mapping[str, str], *, audited: bool) 
     return {variant: split for variant, split in splits.items() if not (audited and probe_set.audits.get(variant, {}).get("num_accepted") == 0)}
 
 
-def _configs(splits: Mapping[str, str], loadable: Mapping[str, str], *, audited: bool) -> list[dict[str, Any]]:
+def _configs(splits: Mapping[str, str], loadable: Mapping[str, str], contents: str, *, audited: bool) -> list[dict[str, Any]]:
     """``default``: all splits (accepted texts, once audited); ``all``: everything as written, once audited; and each variant beside its original."""
     place = "accepted" if audited else "data"
-    configs = [_config("default", loadable.values(), place)]
-    configs += [_config("all", splits.values(), "data")] if audited else []
+    configs = [_config("default", loadable.values(), place, contents)]
+    configs += [_config("all", splits.values(), "data", contents)] if audited else []
     for variant, split in loadable.items():
         if variant != ORIGINAL:
             names = [*([splits[ORIGINAL]] if ORIGINAL in splits else []), split]
-            configs.append(_config(_config_name(split), names, place))
+            configs.append(_config(_config_name(split), names, place, contents))
     return configs
 
 
@@ -130,8 +132,9 @@ def _config_name(split: str) -> str:
     return f"{split}_only" if split.casefold() == "default" else split
 
 
-def _config(name: str, splits: Iterable[str], place: str) -> dict[str, Any]:
-    return {"config_name": name, "data_files": [{"split": split, "path": f"{place}/{split}.parquet"} for split in splits]}
+def _config(name: str, splits: Iterable[str], place: str, contents: str) -> dict[str, Any]:
+    files = [{"split": split, "path": f"{place}/{split}.parquet"} for split in splits]
+    return {"config_name": name, "description": f"contents {contents}", "data_files": files}
 
 
 def _body(probe_set: ProbeSet, splits: Mapping[str, str], *, audited: bool) -> Iterator[str]:

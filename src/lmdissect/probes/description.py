@@ -19,6 +19,7 @@ __all__ = [
     "damaged_files",
     "data_file",
     "read_description",
+    "recorded_files",
     "write_description",
 ]
 
@@ -99,8 +100,13 @@ def data_file(split: str) -> str:
 
 def damaged_files(folder: Path, probes: ProbesFile, *, with_audit: bool = True) -> list[str]:
     """Names of files that are missing or not as they were written: the splits of `data/`, and the audit's files unless ``with_audit`` is off."""
-    recorded = {data_file(entry.split): entry.sha256 for entry in probes.variants}
-    return changed_files(folder, recorded | (probes.audit.files if with_audit and probes.audit is not None else {}))
+    return changed_files(folder, recorded_files(probes, with_audit=with_audit))
+
+
+def recorded_files(probes: ProbesFile, *, with_audit: bool = True) -> dict[str, str]:
+    """Hash of every file of a probe folder, as `probes.yaml` has it: the splits of `data/`, and the audit's files unless ``with_audit`` is off."""
+    splits = {data_file(entry.split): entry.sha256 for entry in probes.variants}
+    return splits | (probes.audit.files if with_audit and probes.audit is not None else {})
 
 
 def changed_files(folder: Path, recorded: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,16 @@ from lmdissect.errors import StaleArtifactError, UnreadableInputError, UnusableO
 from lmdissect.factors import ORIGINAL, resolve_factors, sort_variants
 from lmdissect.probes.card import write_card
 from lmdissect.probes.collection import Collection, quoted
-from lmdissect.probes.description import PROBES_FILE, ProbesFile, VariantEntry, damaged_files, data_file, read_description, write_description
+from lmdissect.probes.description import (
+    PROBES_FILE,
+    ProbesFile,
+    VariantEntry,
+    damaged_files,
+    data_file,
+    read_description,
+    recorded_files,
+    write_description,
+)
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.probes.rows import read_rows
 from lmdissect.records import ProbeSet, RejectedRecord
@@ -147,7 +156,7 @@ def _fill(folder: Path, probe_set: ProbeSet, content_hash: str) -> None:
         variants=entries,
     )
     write_json(folder / REPORT_FILE, import_report(probe_set))
-    write_card(folder / "README.md", probe_set, splits, audited=False)
+    write_card(folder / "README.md", probe_set, splits, recorded_files(probes), audited=False)
     write_description(folder, probes)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from lmdissect.errors import LmdissectError, RunFailedError, StaleArtifactError, UnreadableInputError, UnusableOutputError, UserInputError
 from lmdissect.probes.card import REPOSITORY_PLACEHOLDER, hide_folders, write_card
 from lmdissect.probes.collection import Collection
-from lmdissect.probes.description import PROBES_FILE, ProbesFile, damaged_files, data_file, read_description, write_description
+from lmdissect.probes.description import PROBES_FILE, ProbesFile, damaged_files, data_file, read_description, recorded_files, write_description
 from lmdissect.probes.folder import REPORT_FILE, add_probe_folder, describe_texts, hash_content, verify_probe_folder
 from lmdissect.probes.identity import probe_fingerprint
 from lmdissect.records import ProbeSet
@@ -139,7 +139,8 @@ def _as_published(probes: ProbesFile, licence: str | None) -> ProbesFile:
 
 
 def _write_card(folder: Path, probe_set: ProbeSet, probes: ProbesFile, repository: str) -> None:
-    write_card(folder / _CARD_FILE, probe_set, {entry.variant: entry.split for entry in probes.variants}, audited=probes.audit is not None)
+    splits = {entry.variant: entry.split for entry in probes.variants}
+    write_card(folder / _CARD_FILE, probe_set, splits, recorded_files(probes), audited=probes.audit is not None)
     card = (folder / _CARD_FILE).read_text(encoding="utf-8").replace(REPOSITORY_PLACEHOLDER, repository)
     (folder / _CARD_FILE).write_text(card, encoding="utf-8")
 

@@ -82,6 +82,16 @@ def test_datasets_opens_what_was_accepted_and_all_on_request(folder: Path, monke
     }
 
 
+def test_datasets_shows_no_texts_of_an_earlier_audit(folder: Path, tmp_path: Path) -> None:
+    """It caches by the header and the names of the files: the same number of texts, others accepted."""
+    import datasets
+
+    for rejected in ("2", "1"):
+        write_audit(folder, _audit({(rejected, "casual")}))
+        loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+        assert rejected not in loaded["casual"]["document_id"][:]
+
+
 def test_a_new_audit_replaces_the_old_one(folder: Path) -> None:
     write_audit(folder, _audit({("2", "casual")}))
     write_audit(folder, _audit({("1", "rap")}, rule="length"))

@@ -22,7 +22,7 @@ def _probe_set(texts: list[str], **fields: Any) -> ProbeSet:
 
 
 def _card(path: Path, probe_set: ProbeSet, *, audited: bool = False) -> tuple[dict[str, Any], str]:
-    write_card(path / "README.md", probe_set, {"original": "original", "casual": "casual", "default": "default"}, audited=audited)
+    write_card(path / "README.md", probe_set, {"original": "original", "casual": "casual", "default": "default"}, {}, audited=audited)
     _, header, body = (path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     return yaml.safe_load(header), body
 
