@@ -31,9 +31,8 @@ from lmdissect.errors import (
     UserInputError,
 )
 from lmdissect.finetune import FinetuneConfig, FinetuneSummary, LoraSettings, finetune
-from lmdissect.finetune.batches import IGNORED, TokenizedCorpus, collate, order_documents, tokenize_corpus
-from lmdissect.finetune.trainer import TrainingRun, _TokenLossTrainer
-from lmdissect.interrupts import StopRequest, listen_for_interrupt
+from lmdissect.finetune.batches import TokenizedCorpus, TokenSequence, order_documents, tokenize_corpus
+from lmdissect.interrupts import listen_for_interrupt
 from lmdissect.models import LoadOptions, TextTokenizer, fingerprint_model, load_model, load_tokenizer, resolve_model
 from lmdissect.progress import SilentProgress, Task
 from lmdissect.records import Document
@@ -47,7 +46,7 @@ EOS_ID = 1
 
 
 def _config(**settings: object) -> FinetuneConfig:
-    defaults = {"batch_size": 4, "micro_batch_size": 2, "max_tokens": 60, "device": "cpu", "learning_rate": 1e-3}
+    defaults = {"batch_size": 4, "micro_batch_tokens": 100, "max_tokens": 60, "device": "cpu", "learning_rate": 1e-3}
     return FinetuneConfig.model_validate({**defaults, **settings})
 
 
@@ -129,11 +128,12 @@ def _tokenized(base: Path, config: FinetuneConfig, documents: Sequence[Document]
     return tokenize_corpus(documents, TextTokenizer(load_tokenizer(resolve_model(str(base))), config.bos), config)
 
 
-def _summed_loss(model: Any, sequence: np.ndarray, num_ignored: int) -> torch.Tensor:
+def _summed_loss(model: Any, sequence: TokenSequence) -> torch.Tensor:
     """Nats of one document, by full logits in float64 and autograd."""
-    input_ids = torch.from_numpy(sequence)[None]
+    input_ids = torch.from_numpy(sequence.token_id.astype(np.int64))[None]
     logits = model(input_ids=input_ids, use_cache=False).logits[0].double()
-    return torch.nn.functional.cross_entropy(logits[num_ignored - 1 : -1], input_ids[0, num_ignored:], reduction="sum")
+    learned = torch.from_numpy(sequence.is_target)[1:]
+    return torch.nn.functional.cross_entropy(logits[:-1][learned], input_ids[0, 1:][learned], reduction="sum")
 
 
 def _trained_by_hand(base: Path, config: FinetuneConfig) -> tuple[dict[str, list[float]], Any]:
@@ -141,15 +141,15 @@ def _trained_by_hand(base: Path, config: FinetuneConfig) -> tuple[dict[str, list
     model: Any = load_model(resolve_model(str(base)), CPU).model
     corpus = _tokenized(base, config)
     order = order_documents(corpus, config)
-    num_steps = math.ceil(len(order) / config.batch_size)
+    num_steps = len(order)
     num_warmup = min(math.ceil(round(config.warmup_fraction * num_steps, 6)), num_steps - 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.peak_learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay)
     steps: dict[str, list[float]] = {"step": [], "loss_nats": [], "learning_rate": [], "grad_norm": []}
     for step in range(num_steps):
-        chosen = [corpus.sequences[index] for index in order[step * config.batch_size : (step + 1) * config.batch_size]]
-        num_targets = sum(len(sequence) - corpus.num_ignored for sequence in chosen)
+        chosen = [corpus.sequences[index] for index in order[step]]
+        num_targets = sum(sequence.num_targets for sequence in chosen)
         optimizer.zero_grad()
-        losses = [_summed_loss(model, sequence, corpus.num_ignored) / num_targets for sequence in chosen]
+        losses = [_summed_loss(model, sequence) / num_targets for sequence in chosen]
         torch.stack(losses).sum().backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         share = step / num_warmup if step < num_warmup else (num_steps - step) / (num_steps - num_warmup)
@@ -187,38 +187,37 @@ def _start(base: Path) -> list[torch.Tensor]:
 
 
 class _KeepGradients(TrainerCallback):
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    """Keeps the gradients of every step: a callback of the user's, as `finetune` takes them."""
+
+    def __init__(self) -> None:
         self.gradients: list[dict[str, torch.Tensor]] = []
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
-        self.gradients.append({name: parameter.grad.clone() for name, parameter in self._model.named_parameters()})
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, *, model: Any, **_kwargs: Any) -> None:
+        self.gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
 
 
-def _gradients(base: Path, folder: Path, micro_batch_size: int) -> list[dict[str, torch.Tensor]]:
-    config = _config(batch_size=8, micro_batch_size=micro_batch_size, clip_norm=1e9)
-    loaded = load_model(resolve_model(str(base)), CPU)
-    corpus = _tokenized(base, config)
-    run = TrainingRun(loaded.model, loaded.model, loaded.head, corpus, order_documents(corpus, config), config, torch.device("cpu"), folder)
-    keep = _KeepGradients(loaded.model)
-    with torch.random.fork_rng(devices=[]):
-        trainer = _TokenLossTrainer(run, SilentProgress().task("", 1, ""), StopRequest())
-        trainer.add_callback(keep)
-        trainer.train()
+LAYOUTS = [(10_000, "on"), (10_000, "off"), (100, "on"), (100, "off"), (1, "on"), (1, "off")]
+"""Tokens of a forward pass, and whether documents are packed in it: ways to compute one thing."""
+
+
+def _gradients(base: Path, folder: Path, layout: tuple[int, str]) -> list[dict[str, torch.Tensor]]:
+    keep = _KeepGradients()
+    config = _config(batch_size=8, micro_batch_tokens=layout[0], packing=layout[1], clip_norm=1e9, learning_rate=1e-9, warmup_fraction=0)
+    _run(base, folder, config, callbacks=[keep])  # a rate so small that both steps start from the base
     return keep.gradients
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_gradients_do_not_depend_on_the_micro_batch(bases: dict[str, Path], tmp_path: Path, family: str) -> None:
     """Documents of 8 to 60 tokens: a mean of micro-batch means would be far off."""
-    whole, *others = (_gradients(bases[family], tmp_path / str(size), size) for size in (8, 4, 2, 1))
+    whole, *others = (_gradients(bases[family], tmp_path / str(number), layout) for number, layout in enumerate(LAYOUTS))
     assert len(whole) == 2  # eight documents, then two
     model: Any = load_model(resolve_model(str(bases[family])), CPU).model
     config = _config(batch_size=8)
     corpus = _tokenized(bases[family], config)
-    first = [corpus.sequences[index] for index in order_documents(corpus, config)[:8]]
-    num_targets = sum(len(sequence) - corpus.num_ignored for sequence in first)
-    torch.stack([_summed_loss(model, sequence, corpus.num_ignored) / num_targets for sequence in first]).sum().backward()
+    first = [corpus.sequences[index] for index in order_documents(corpus, config)[0]]
+    num_targets = sum(sequence.num_targets for sequence in first)
+    torch.stack([_summed_loss(model, sequence) / num_targets for sequence in first]).sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(whole[0][name], parameter.grad, rtol=0, atol=1e-6)
         assert float(parameter.grad.abs().max()) > 1e-5
@@ -230,19 +229,18 @@ def test_gradients_do_not_depend_on_the_micro_batch(bases: dict[str, Path], tmp_
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_first_step_does_not_depend_on_the_micro_batch(bases: dict[str, Path], tmp_path: Path, family: str) -> None:
-    for size in (8, 2, 1):
-        _run(
-            bases[family], tmp_path / str(size), _config(batch_size=8, micro_batch_size=size, learning_rate=1e-5, warmup_fraction=0.0), DOCUMENTS[:8]
-        )
-    whole = _weights(tmp_path / "8")
-    for size in (2, 1):
-        assert _steps(tmp_path / str(size))["loss_nats"] == pytest.approx(_steps(tmp_path / "8")["loss_nats"], rel=1e-6)
-        for name, weight in _weights(tmp_path / str(size)).items():
+    for number, (tokens, packing) in enumerate(LAYOUTS):
+        config = _config(batch_size=8, micro_batch_tokens=tokens, packing=packing, learning_rate=1e-5, warmup_fraction=0.0)
+        _run(bases[family], tmp_path / str(number), config, DOCUMENTS[:8])
+    whole = _weights(tmp_path / "0")
+    for number in range(1, len(LAYOUTS)):
+        assert _steps(tmp_path / str(number))["loss_nats"] == pytest.approx(_steps(tmp_path / "0")["loss_nats"], rel=1e-6)
+        for name, weight in _weights(tmp_path / str(number)).items():
             torch.testing.assert_close(weight, whole[name], rtol=0, atol=1e-6)
 
 
 def test_schedule_rises_over_a_tenth_and_falls_to_zero(bases: dict[str, Path], tmp_path: Path) -> None:
-    _run(bases["llama"], tmp_path / "tuned", _config(batch_size=1, micro_batch_size=1, epochs=2, max_tokens=4, checkpoint_steps=100))
+    _run(bases["llama"], tmp_path / "tuned", _config(batch_size=1, epochs=2, max_tokens=4, checkpoint_steps=100))
     rates = _steps(tmp_path / "tuned")["learning_rate"]
     assert rates == pytest.approx([0, 5e-4, *(1e-3 * (20 - step) / 18 for step in range(2, 20))], rel=1e-9)
 
@@ -255,7 +253,7 @@ def test_run_of_one_step_learns(bases: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)])
 def test_recomputed_activations_change_nothing(bases: dict[str, Path], tmp_path: Path, lora: LoraSettings | None) -> None:
     _run(bases["llama"], tmp_path / "plain", _config(lora=lora))
-    _run(bases["llama"], tmp_path / "recomputed", _config(lora=lora, gradient_checkpointing=True))
+    _run(bases["llama"], tmp_path / "recomputed", _config(lora=lora, gradient_checkpointing="on"))
     _assert_same_runs(tmp_path / "recomputed", tmp_path / "plain")
 
 
@@ -272,7 +270,7 @@ def test_end_of_text_is_learned_from_whole_documents_only(bases: dict[str, Path]
     _run(
         bases["llama"],
         tmp_path / "tuned",
-        _config(batch_size=1, micro_batch_size=1, epochs=40, learning_rate=1e-2, max_tokens=max_tokens),
+        _config(batch_size=1, epochs=40, learning_rate=1e-2, max_tokens=max_tokens),
         [document],
     )
     loaded = load_model(resolve_model(str(tmp_path / "tuned")), CPU)
@@ -300,14 +298,15 @@ def test_global_random_state_is_left_alone(bases: dict[str, Path], tmp_path: Pat
 def test_held_out_loss_is_pooled(bases: dict[str, Path], tmp_path: Path, family: str) -> None:
     config = _config()
     losses = []
-    for size in (1, 2, 4):
-        summary = _run(bases[family], tmp_path / str(size), config.model_copy(update={"micro_batch_size": size}), held_out=HELD_OUT)
+    for size, packing in ((1, "off"), (2, "on"), (10_000, "on")):
+        changed = {"micro_batch_tokens": size, "packing": packing}
+        summary = _run(bases[family], tmp_path / str(size), config.model_copy(update=changed), held_out=HELD_OUT)
         losses.append((summary.held_out_before, summary.held_out_after))
     corpus = _tokenized(bases[family], config, HELD_OUT)
     for index, folder in enumerate((bases[family], tmp_path / "1")):
         model = load_model(resolve_model(str(folder)), CPU).model
         with torch.no_grad():
-            total_nats = sum(float(_summed_loss(model, sequence, corpus.num_ignored)) for sequence in corpus.sequences)
+            total_nats = sum(float(_summed_loss(model, sequence)) for sequence in corpus.sequences)
         assert losses[0][index] == pytest.approx(total_nats / corpus.num_target_tokens, rel=1e-6)
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-6)
     assert losses[2][0] == pytest.approx(losses[0][0], rel=1e-6)
@@ -372,7 +371,7 @@ def test_adapter_starts_as_the_base_and_ends_elsewhere(bases: dict[str, Path], t
     corpus = _tokenized(bases[family], config, HELD_OUT)
     with torch.no_grad():
         base, tuned = (
-            sum(float(_summed_loss(load_model(reference, CPU).model, sequence, corpus.num_ignored)) for sequence in corpus.sequences)
+            sum(float(_summed_loss(load_model(reference, CPU).model, sequence)) for sequence in corpus.sequences)
             for reference in (resolve_model(str(bases[family])), resolved)
         )
     assert tuned / corpus.num_target_tokens == pytest.approx(summary.held_out_after, rel=1e-6)
@@ -428,12 +427,18 @@ def test_chosen_targets(bases: dict[str, Path], tmp_path: Path) -> None:
     [
         ("llama", "lm_head", "leave the embeddings and the output head out"),
         ("llama", "embed_tokens", "leave the embeddings and the output head out"),
-        ("gpt2", "q_proj", "LoRA targets q_proj: .*not found in the base model"),
+        ("gpt2", "q_proj", "LoRA targets q_proj: GPT2LMHeadModel has no such layer; its linear layers are c_attn, c_fc, c_proj"),
+        ("llama", "proj", "LoRA targets proj: LlamaForCausalLM has no such layer; its linear layers are down_proj, gate_proj, k_proj, o_proj"),
     ],
 )
 def test_targets_that_cannot_be_trained_are_refused(bases: dict[str, Path], tmp_path: Path, family: str, target: str, told: str) -> None:
     with pytest.raises(UserInputError, match=told):
         _run(bases[family], tmp_path / "tuned", _config(lora=LoraSettings(rank=2, targets=(target,))))
+
+
+def test_one_target_that_is_not_there_is_not_passed_over(bases: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="LoRA targets c_attn: LlamaForCausalLM has no such layer"):
+        _run(bases["llama"], tmp_path / "tuned", _config(lora=LoraSettings(rank=2, targets=("q_proj", "c_attn"))))
 
 
 def test_all_weights_of_an_adapted_base_are_trained_from_where_it_stands(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -442,7 +447,7 @@ def test_all_weights_of_an_adapted_base_are_trained_from_where_it_stands(bases: 
     model = load_model(resolve_model(str(adapter)), CPU).model
     corpus = _tokenized(bases["llama"], _config(), HELD_OUT)
     with torch.no_grad():
-        total_nats = sum(float(_summed_loss(model, sequence, corpus.num_ignored)) for sequence in corpus.sequences)
+        total_nats = sum(float(_summed_loss(model, sequence)) for sequence in corpus.sequences)
     assert summary.held_out_before == pytest.approx(total_nats / corpus.num_target_tokens, rel=1e-6)
     assert not (tmp_path / "tuned" / "adapter_config.json").exists()
     tuned = load_model(resolve_model(str(tmp_path / "tuned")), CPU).model.state_dict()
@@ -503,7 +508,8 @@ def test_finished_run_is_reused(bases: dict[str, Path], tmp_path: Path) -> None:
         ({"documents": [*DOCUMENTS[:-1], Document("d9", "other text")]}, "corpus"),
         ({"held_out": HELD_OUT[:1]}, "held_out"),
         ({"config": _config(learning_rate=2e-3)}, "learning_rate: 0.001 there, 0.002 here"),
-        ({"config": _config(micro_batch_size=1)}, "micro_batch_size: 2 there, 1 here"),
+        ({"config": _config(micro_batch_tokens=1)}, "micro_batch_tokens: 100 there, 1 here"),
+        ({"config": _config(skip_token_classes=("number",))}, "skip_token_classes"),
         ({"config": _config(seed=1)}, "seed: 0 there, 1 here"),
         ({"config": _config(lora=LoraSettings(rank=2))}, "lora"),
         ({"base": "gemma2"}, "base.weights"),
@@ -709,11 +715,3 @@ def test_killed_run_resumes_exactly(
     _run(base, tmp_path / "tuned", config, progress=watch)
     assert watch.said == ["going on from step 4 of 8"]
     _assert_same_runs(tmp_path / "tuned", expected)
-
-
-def test_labels_of_the_trainer_and_the_loss_count_the_same_tokens(bases: dict[str, Path]) -> None:
-    """The first label of a row is never a target, so shifted and unshifted counts agree."""
-    for family in ("llama", "gpt2"):
-        corpus = _tokenized(bases[family], _config())
-        labels = collate(corpus.sequences, corpus.num_ignored)["labels"]
-        assert int((labels != IGNORED).sum()) == int((labels[:, 1:] != IGNORED).sum()) == corpus.num_target_tokens

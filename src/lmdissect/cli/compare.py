@@ -45,6 +45,7 @@ def run(
 ) -> None:
     """Score a probe set under a base and a finetuned model and say what moved: topic, style or facts."""
     from lmdissect.interrupts import listen_for_interrupt
+    from lmdissect.models.processes import is_main_process
     from lmdissect.pipeline.compare import CompareRequest, compare
     from lmdissect.probes import limit_documents
     from lmdissect.progress import choose_progress
@@ -74,7 +75,8 @@ def run(
     options.use_threads(threads)
     with listen_for_interrupt() as stop:
         summary = compare(request, out, progress=choose_progress(), stop=stop)
-    print_outcome(summary.folder, summary.report)
+    if is_main_process():
+        print_outcome(summary.folder, summary.report)
 
 
 def print_outcome(folder: Path, report: Path) -> None:

@@ -31,9 +31,10 @@ def run(
     allow_pickle: options.Pickle = False,
     trust_remote_code: options.RemoteCode = False,
 ) -> None:
-    """Score every text of a probe set, token by token, under one model."""
+    """Score every text of a probe set, token by token, under one model. Started by torchrun, its processes share the work."""
     from lmdissect.interrupts import listen_for_interrupt
-    from lmdissect.models import resolve_model
+    from lmdissect.models import resolve_together
+    from lmdissect.models.processes import is_main_process
     from lmdissect.probes import limit_documents
     from lmdissect.progress import choose_progress
     from lmdissect.scoring import ScoringConfig, score_probe_set
@@ -51,7 +52,8 @@ def run(
         window_tokens=window_tokens,
     )
     options.use_threads(threads)
-    resolved = resolve_model(model, options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
+    resolved = resolve_together(model, options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
     with listen_for_interrupt() as stop:
         summary = score_probe_set(resolved, probe_set, config, out, progress=choose_progress(), stop=stop)
-    typer.echo(f"{summary.num_texts} texts, {summary.num_scored_tokens} scored tokens, {summary.num_truncated} texts cut: {summary.folder}")
+    if is_main_process():
+        typer.echo(f"{summary.num_texts} texts, {summary.num_scored_tokens} scored tokens, {summary.num_truncated} texts cut: {summary.folder}")

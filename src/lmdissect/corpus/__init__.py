@@ -5,7 +5,7 @@ from lmdissect.corpus.citation import AbstractSection, Citation, DeletedCitation
 from lmdissect.corpus.config import CorpusConfig
 from lmdissect.corpus.pubmed import read_citations
 from lmdissect.corpus.read import read_corpus
-from lmdissect.corpus.select import sample_documents, split_held_out
+from lmdissect.corpus.select import mix_documents, sample_documents, split_held_out
 
 __all__ = [
     "SET_ASIDE",
@@ -15,6 +15,7 @@ __all__ = [
     "CorpusSummary",
     "DeletedCitation",
     "build_corpus",
+    "mix_documents",
     "read_citations",
     "read_corpus",
     "sample_documents",

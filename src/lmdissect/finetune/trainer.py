@@ -1,33 +1,37 @@
-"""The Hugging Face Trainer, with our order of documents, our token-weighted loss, and checkpoints that are whole or not there."""
+"""The Hugging Face Trainer, with our order of documents, our steps, and checkpoints that are whole or not there."""
 
 import math
-import shutil
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lmdissect.errors import NonFiniteLossError
-from lmdissect.finetune.batches import TokenizedCorpus, collate
+from lmdissect.errors import NonFiniteLossError, RunFailedError, UserInputError
+from lmdissect.finetune.batches import TokenizedCorpus
+from lmdissect.finetune.checkpoints import Checkpoint, find_checkpoint, mark_complete
 from lmdissect.finetune.config import FinetuneConfig
-from lmdissect.finetune.loss import sum_nll_nats
+from lmdissect.finetune.guards import MOVED_AFTER_STEPS, check_finite, check_moved, snapshot
+from lmdissect.finetune.loss import loss_in_forward
+from lmdissect.finetune.steps import Memory, StepRunner, is_out_of_memory, pooled_loss_nats, recompute_activations
 from lmdissect.interrupts import StopRequest
 from lmdissect.models.head import Head
+from lmdissect.models.processes import any_process, is_main_process, num_processes, wait_for_all
 from lmdissect.progress import Progress, Task
-from lmdissect.store import write_json
+from lmdissect.store import read_json, write_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-__all__ = ["TrainingRun", "run_training"]
+__all__ = ["TrainingOutcome", "TrainingRun", "run_training"]
 
-_COMPLETE = "complete.json"
 _KEPT_CHECKPOINTS = 2
+_BEFORE = "held_out_before.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,84 +43,131 @@ class TrainingRun:
         model: The model inside.
         head: Its backbone and head apart, or None.
         corpus: Token sequences.
-        order: Document indices in training order.
+        steps: Document indices of every optimiser step.
         config: Settings.
         device: Where to train.
         checkpoints: Folder for checkpoints.
+        dtype: Of the arithmetic; weights are float32.
+        packed: Documents end to end in one row, or padded.
+        memory: What fits, as far as it is known.
+        held_out: Documents whose loss is measured before and after.
+        callbacks: Further callbacks for the Trainer.
     """
 
     trained: "PreTrainedModel | PeftModel"
     model: "PreTrainedModel"
     head: Head | None
     corpus: TokenizedCorpus
-    order: Sequence[int]
+    steps: Sequence[Sequence[int]]
     config: FinetuneConfig
     device: torch.device
     checkpoints: Path
+    dtype: torch.dtype
+    packed: bool
+    memory: Memory
+    held_out: TokenizedCorpus | None = None
+    callbacks: Sequence[TrainerCallback] = ()
 
-    @property
-    def num_steps(self) -> int:
-        """Optimiser steps."""
-        return math.ceil(len(self.order) / self.config.batch_size)
+
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """What a run of the Trainer ended with.
+
+    Attributes:
+        history: One row per step: step, loss_nats (mean over the step's target tokens), learning_rate, grad_norm.
+        state: The trained model's weights, gathered on the main process where processes hold parts of them; None where the model itself is whole.
+        moved_fraction: Share of sampled weights that are not those of the base; None for a run that was stopped.
+        held_out_before: Loss of the held-out documents under the base, nats per token, or None.
+        held_out_after: The same under the tuned model.
+        distribution: How accelerate spread the work over processes, in its words: no, multi_gpu, multi_cpu, fsdp, deepspeed.
+    """
+
+    history: list[dict[str, Any]]
+    state: dict[str, torch.Tensor] | None
+    moved_fraction: float | None
+    held_out_before: float | None
+    held_out_after: float | None
+    distribution: str
 
 
-def run_training(run: TrainingRun, progress: Progress, stop: StopRequest) -> list[dict[str, Any]]:
+def run_training(run: TrainingRun, progress: Progress, stop: StopRequest) -> TrainingOutcome:
     """Train, from the last whole checkpoint where there is one.
-
-    Returns:
-        One row per step: step, loss_nats (mean over the step's target tokens), learning_rate, grad_norm.
 
     Raises:
         NonFiniteLossError: The loss became NaN or infinite.
+        RunFailedError: Memory does not suffice, or the weights do not move.
+        UserInputError: The checkpoint was written by another number of processes, and the outcome would depend on it.
     """
-    resumed = _last_checkpoint(run.checkpoints)
-    done = int(resumed.name.rpartition("-")[2]) if resumed else 0
+    resumed = find_checkpoint(run.checkpoints) if is_main_process() else None
+    wait_for_all()
+    resumed = resumed or find_checkpoint(run.checkpoints)
     if resumed:
-        progress.say(f"going on from step {done} of {run.num_steps}")
-    with progress.task("finetune", run.num_steps, "steps", done=done) as task:
-        trainer = _TokenLossTrainer(run, task, stop)
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    return [
+        _check_processes(resumed, run)
+        run.memory.micro_batch_tokens, run.memory.recompute = resumed.micro_batch_tokens, resumed.recompute
+        progress.say(f"going on from step {resumed.step} of {len(run.steps)}")
+    if run.memory.recompute:
+        recompute_activations(run.model)
+    runner = StepRunner(run.model, run.corpus, run.config, run.device, run.packed, run.memory, progress)
+    measures = _Measures(run, runner, stop)
+    with (
+        progress.task("finetune", len(run.steps), "steps", done=resumed.step if resumed else 0) as task,
+        loss_in_forward(run.trained, run.head, run.device, run.dtype),
+    ):
+        trainer = _StepTrainer(run, runner, [_RunCallback(run, task, stop), measures, *run.callbacks])
+        measures.trainer = trainer
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and trainer.accelerator.distributed_type.value != "FSDP":
+            progress.say("FSDP was asked for, and accelerate shards on GPUs alone: every process holds all weights")
+        try:
+            trainer.train(resume_from_checkpoint=str(run.checkpoints / resumed.name) if resumed else None)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            message = (
+                "memory ran out in the optimiser, which keeps two numbers for every trained weight: train adapters (lora) instead of all weights"
+            )
+            raise RunFailedError(message) from error
+        parts = (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and not stop
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if parts else None
+    history = [
         {"step": row["step"], "loss_nats": row["loss"], "learning_rate": row["learning_rate"], "grad_norm": row["grad_norm"]}
         for row in trainer.state.log_history
         if "loss" in row
     ]
+    distribution = str(trainer.accelerator.distributed_type.value).lower()
+    return TrainingOutcome(history, state, measures.moved, measures.before, measures.after, distribution)
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint. Half-written ones are removed, or they would count among those that are kept."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / _COMPLETE).is_file():
-            whole.append(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def _check_processes(checkpoint: Checkpoint, run: TrainingRun) -> None:
+    """Another number of processes adds the same numbers in another order; with dropout each would draw others, and parts of a sharded model do not fit."""
+    if checkpoint.num_processes == num_processes():
+        return
+    reason = "each of them holds a part of it" if checkpoint.sharded else "dropout is drawn by each of them" if _has_dropout(run.trained) else None
+    if reason:
+        message = (
+            f"{run.checkpoints / checkpoint.name} was written by {checkpoint.num_processes} processes, this is a run of {num_processes()}, and {reason}: "
+            f"start {checkpoint.num_processes} again, or delete the folder to begin anew"
+        )
+        raise UserInputError(message)
 
 
-class _OrderedSequences(Dataset[Any]):
-    def __init__(self, corpus: TokenizedCorpus, order: Sequence[int]) -> None:
-        self._corpus = corpus
-        self._order = order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - the Trainer's interface
-        return self._corpus.sequences[self._order[index]]
+def _has_dropout(model: torch.nn.Module) -> bool:
+    """Whether anything in the model draws dropout: modules, and rates that attention reads from its settings."""
+    modules = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    rates = vars(model.config).items() if hasattr(model, "config") else ()
+    return modules or any(isinstance(rate, float) and rate > 0 and ("dropout" in name or "pdrop" in name) for name, rate in rates)
 
 
 def _arguments(run: TrainingRun) -> TrainingArguments:
     config = run.config
     arguments = TrainingArguments(
         output_dir=str(run.checkpoints),
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.batch_size // config.micro_batch_size,
+        per_device_train_batch_size=1,  # one entry of the data is one whole step
+        gradient_accumulation_steps=1,
         num_train_epochs=1,  # all passes are written out in the order
         learning_rate=config.peak_learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=_num_warmup_steps(config, run.num_steps),
-        optim="adamw_torch",
+        warmup_steps=_num_warmup_steps(config, len(run.steps)),
+        optim="adamw_torch_fused" if run.device.type in {"cpu", "cuda"} else "adamw_torch",
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip_norm,
         use_cpu=run.device.type == "cpu",
@@ -127,15 +178,19 @@ def _arguments(run: TrainingRun) -> TrainingArguments:
         save_total_limit=_KEPT_CHECKPOINTS,
         report_to=[],
         disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=run.device.type == "cuda",
         remove_unused_columns=False,
+        ddp_find_unused_parameters=_has_experts(run.model),
         seed=config.seed,
         data_seed=config.seed,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # noqa: SLF001 - or the Trainer takes all GPUs, and with them a batch that many times as large
+        arguments._n_gpu = 1  # noqa: SLF001 - or the Trainer takes all GPUs in one process (DataParallel), which knows nothing of our steps
     return arguments
+
+
+def _has_experts(model: "PreTrainedModel") -> bool:
+    """Whether a token may pass by some of the weights (mixture of experts): DDP has to look for those without a gradient then."""
+    return any("expert" in name and isinstance(value, int) and value > 1 for name, value in vars(model.config.get_text_config()).items())
 
 
 def _num_warmup_steps(config: FinetuneConfig, num_steps: int) -> int:
@@ -144,53 +199,40 @@ def _num_warmup_steps(config: FinetuneConfig, num_steps: int) -> int:
     return min(math.ceil(config.warmup_fraction * num_steps - rounding), num_steps - 1)
 
 
-class _TokenLossTrainer(Trainer):
-    """Trainer whose loss is a sum over target tokens divided by their number in the whole accumulated batch."""
+class _StepTrainer(Trainer):
+    """Trainer whose data are whole optimiser steps, the same on every process; each process takes its share of a step itself."""
 
-    def __init__(self, run: TrainingRun, task: Task, stop: StopRequest) -> None:
-        self._ordered = _OrderedSequences(run.corpus, run.order)
-        super().__init__(
-            model=run.trained,
-            args=_arguments(run),
-            data_collator=lambda sequences: collate(sequences, run.corpus.num_ignored),
-            train_dataset=self._ordered,
-            callbacks=[_RunCallback(task, stop)],
-            # Given, so that the Trainer counts the target tokens of the accumulated batch and divides by nothing else; compute_loss does the work.
-            compute_loss_func=lambda *_args, **_kwargs: None,
-        )
+    def __init__(self, run: TrainingRun, runner: StepRunner, callbacks: list[TrainerCallback]) -> None:
+        super().__init__(model=run.trained, args=_arguments(run), train_dataset=run.steps, callbacks=callbacks)
         self._run = run
+        self._runner = runner
         self.pop_callback(_printer_callback())
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401, ARG002 - the Trainer's interface
-        return SequentialSampler(self._ordered)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The steps in their order; not by accelerate, which would deal them out to the processes."""
+        return DataLoader(self._run.steps, batch_size=1, shuffle=False, collate_fn=lambda steps: steps[0])  # type: ignore[arg-type]
 
-    def compute_loss(
+    def training_step(
         self,
-        model: torch.nn.Module,  # noqa: ARG002 - the run holds the unwrapped model
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,  # noqa: ARG002, FBT001, FBT002 - the Trainer's interface
-        num_items_in_batch: torch.Tensor | int | None = None,
+        model: torch.nn.Module,
+        inputs: Any,  # noqa: ANN401 - the Trainer's interface
+        num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002 - the Trainer's interface
     ) -> torch.Tensor:
-        """Summed nats of this micro-batch / target tokens of the whole optimiser step."""
-        if num_items_in_batch is None:
-            message = "the Trainer gave no token count"
-            raise RuntimeError(message)
-        with _mixed_precision(self._run.device):
-            total_nats = sum_nll_nats(self._run.model, self._run.head, inputs["input_ids"], inputs["labels"])
-        loss = total_nats / num_items_in_batch
-        if not bool(torch.isfinite(loss)):
-            step = self.state.global_step + 1
+        """Gradient of one whole optimiser step; mean nats over its target tokens."""
+        model.train()
+        step = self.state.global_step + 1
+        loss_nats = self._runner.run(model, inputs, step, self.accelerator)
+        if not bool(torch.isfinite(loss_nats)):
             message = (
-                f"the loss became {float(loss.detach())} at step {step} (learning rate {self._run.config.peak_learning_rate:g}): "
+                f"the loss became {float(loss_nats)} at step {step} (learning rate {self._run.config.peak_learning_rate:g}): "
                 "lower the learning rate; the last checkpoint before it is kept"
             )
             raise NonFiniteLossError(message)
-        return loss
+        return loss_nats
 
-
-def _mixed_precision(device: torch.device) -> torch.autocast:
-    """Bfloat16 arithmetic on CUDA. The Trainer's own autocast wraps the outer model's forward, which the loss goes past."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ANN401, ARG002 - the Trainer's interface
+        """Not counted: the Trainer would take a step for a batch of tensors."""
+        return 0
 
 
 def _printer_callback() -> type[TrainerCallback]:
@@ -202,17 +244,70 @@ def _printer_callback() -> type[TrainerCallback]:
 class _RunCallback(TrainerCallback):
     """Reports steps, marks checkpoints as whole, and ends the run at a step when asked."""
 
-    def __init__(self, task: Task, stop: StopRequest) -> None:
+    def __init__(self, run: TrainingRun, task: Task, stop: StopRequest) -> None:
+        self._run = run
         self._task = task
         self._stop = stop
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any) -> TrainerControl:  # noqa: ANN401, ARG002
         self._task.advance(1)
-        if self._stop:
+        if any_process(bool(self._stop)):
+            self._stop.asked = True
             control.should_save = True
             control.should_training_stop = True
         return control
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any) -> TrainerControl:  # noqa: ANN401
-        write_json(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _COMPLETE, {"step": state.global_step})
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any) -> TrainerControl:  # noqa: ANN401, ARG002
+        wait_for_all()  # each process writes a file of its own
+        if is_main_process():
+            memory = self._run.memory
+            sharded = any(hasattr(parameter, "full_tensor") for parameter in self._run.trained.parameters())
+            done = Checkpoint(state.global_step, memory.micro_batch_tokens, memory.recompute, num_processes(), sharded)
+            mark_complete(self._run.checkpoints, done)
         return control
+
+
+class _Measures(TrainerCallback):
+    """Held-out loss before and after, and the guards: weights are finite and they move."""
+
+    trainer: Trainer
+
+    def __init__(self, run: TrainingRun, runner: StepRunner, stop: StopRequest) -> None:
+        self._run = run
+        self._runner = runner
+        self._stop = stop
+        self._start = snapshot(run.trained)
+        self.moved: float | None = None
+        self.before: float | None = None
+        self.after: float | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        kept = self._run.checkpoints / _BEFORE
+        if state.global_step == 0:
+            self.before = self._held_out_nats()
+            if is_main_process() and self.before is not None:
+                write_json(kept, self.before)
+        elif self._run.held_out is not None:
+            self.before = float(read_json(kept))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        if state.global_step == MOVED_AFTER_STEPS < state.max_steps:
+            check_moved(self._run.trained, self._start, self._run.config)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        if self._stop or state.global_step < state.max_steps:
+            return  # it will go on from here
+        check_finite(self._run.trained, self._run.config)
+        self.moved = check_moved(self._run.trained, self._start, self._run.config)
+        self.after = self._held_out_nats()
+
+    def _held_out_nats(self) -> float | None:
+        """Pooled loss: sum of nats over all target tokens / their number."""
+        corpus = self._run.held_out
+        if corpus is None or not corpus.sequences:
+            return None
+        loss_nats = pooled_loss_nats(self.trainer.model_wrapped, self._runner, corpus)
+        if not math.isfinite(loss_nats):
+            message = f"the held-out loss is {loss_nats}: the model has broken weights"
+            raise NonFiniteLossError(message)
+        return loss_nats

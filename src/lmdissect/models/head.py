@@ -6,7 +6,7 @@ Shape letters: B texts in a batch, T tokens, N tokens of all texts in a row, D h
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,23 +24,38 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.004}
 class Head:
     """The last step of a causal language model: hidden states to logits.
 
+    The weights are read from the module whenever they are needed: a sharded model puts others in their place.
+
     Attributes:
         backbone: Everything before; called with ``input_ids`` it returns the last hidden state.
-        weight_VD: Output embedding.
-        bias_V: Its bias, or None.
+        embedding: The output embedding.
         softcap: Gemma's final soft cap c: logits become c * tanh(logits / c); None for none.
         scale: Factor on the logits (Cohere's ``logit_scale``); 1.0 for none.
     """
 
     backbone: torch.nn.Module
-    weight_VD: torch.Tensor
-    bias_V: torch.Tensor | None
+    embedding: torch.nn.Linear
     softcap: float | None
     scale: float
 
-    def hidden(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
-        """Last hidden states, shape (B, T, D). Rows are padded on the right, which causal attention never looks at: no mask is needed."""
-        hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False).last_hidden_state
+    @property
+    def weight_VD(self) -> torch.Tensor:
+        """Weight of the output embedding."""
+        return self.embedding.weight
+
+    @property
+    def bias_V(self) -> torch.Tensor | None:
+        """Its bias, or None."""
+        return self.embedding.bias
+
+    def hidden(self, input_ids_BT: torch.Tensor, **arguments: Any) -> torch.Tensor:  # noqa: ANN401 - the backbone's own
+        """Last hidden states, shape (B, T, D). Rows are padded on the right, which causal attention never looks at: no mask is needed.
+
+        Args:
+            input_ids_BT: Token ids.
+            arguments: What else the backbone is to know: positions, boundaries of documents.
+        """
+        hidden_BTD: torch.Tensor = self.backbone(input_ids=input_ids_BT, use_cache=False, **arguments).last_hidden_state
         return hidden_BTD
 
     def logits(self, hidden_ND: torch.Tensor, first: int = 0, stop: int | None = None, *, buffer: torch.Tensor | None = None) -> torch.Tensor:
@@ -87,8 +102,7 @@ def separate_head(model: "PreTrainedModel") -> Head | None:
     softcap = getattr(config, "final_logit_softcapping", None)
     head = Head(
         backbone=backbone,
-        weight_VD=embedding.weight,
-        bias_V=embedding.bias,
+        embedding=embedding,
         softcap=float(softcap) if softcap else None,
         scale=float(getattr(config, "logit_scale", None) or 1.0),
     )

@@ -73,18 +73,24 @@ class LanguageModel:
     """A causal language model with its tokenizer.
 
     Attributes:
-        resolved: The files it came from.
-        model: The transformers model, in eval mode; an adapter is merged into it.
+        reference: The model as the user named it.
+        backend: Where the weights came from (see `lmdissect.models.ResolvedModel`), or ``live``: a model that is being trained.
+        revision: Commit of the hub snapshot, or None.
+        model: The transformers model, in eval mode; an adapter is merged into it, or active inside it where it is being trained.
         tokenizer: Its fast tokenizer.
         head: Hidden states and logits apart, or None where the family does not allow it.
         max_context: Longest input in tokens (the config's position limit), or None where it has none.
+        autocast: Type that float32 weights are to be computed in (``torch.autocast``), or None for the weights' own.
     """
 
-    resolved: ResolvedModel
+    reference: str
+    backend: str
+    revision: str | None
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerFast"
     head: Head | None
     max_context: int | None
+    autocast: torch.dtype | None = None
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +101,11 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
         return next(self.model.parameters()).dtype
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Type of the arithmetic before the logits; log-probabilities are float32 in every case."""
+        return self.autocast or self.dtype
 
     @property
     def num_parameters(self) -> int:
@@ -120,7 +131,8 @@ def load_model(resolved: ResolvedModel, options: LoadOptions | None = None) -> L
         for parameter in model.parameters():  # parameters alone: rotary frequencies and other buffers stay float32, as transformers keeps them
             parameter.data = parameter.data.to(dtype)
     model = model.to(device).eval()
-    return LanguageModel(resolved, model, load_tokenizer(resolved), separate_head(model), position_limit(model))
+    head, limit = separate_head(model), position_limit(model)
+    return LanguageModel(resolved.reference, resolved.backend, resolved.revision, model, load_tokenizer(resolved), head, limit)
 
 
 def load_tokenizer(resolved: ResolvedModel) -> "PreTrainedTokenizerFast":

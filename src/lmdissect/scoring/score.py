@@ -1,27 +1,28 @@
-"""Score a probe set as an artifact: chunk by chunk, resumable, verified at the end."""
+"""Score a probe set as an artifact: chunk by chunk, resumable, by one process or by many, verified at the end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import torch
 
-from lmdissect.errors import InterruptedRunError, ModelReferenceError, NonFiniteScoreError
+from lmdissect.errors import InterruptedRunError
 from lmdissect.formats.scores import STAGE, write_scores
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import LanguageModel, LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
+from lmdissect.models import LanguageModel, LoadOptions, ModelFingerprint, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
+from lmdissect.models.processes import any_process, ask_main_process, num_processes, process_rank
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import ProbeSet, ProbeText, TextScores
+from lmdissect.scoring.chunks import Logprobs, ScoringWork, Shard, read_chunks, score_chunk, score_chunks
 from lmdissect.scoring.config import ScoringConfig, SizedScoringConfig
 from lmdissect.scoring.logprobs import score_windows
-from lmdissect.scoring.plan import EncodedText, ScoringPlan, batch_windows, make_plan
-from lmdissect.store import ArtifactFolder, artifact_key, fingerprint, hash_text, open_artifact, read_table
+from lmdissect.scoring.plan import EncodedText, make_plan
+from lmdissect.store import ArtifactFolder, artifact_key, fingerprint, hash_text, join_artifact, open_artifact
 
-__all__ = ["ScoringSummary", "score_probe_set", "score_texts", "scores_key"]
+__all__ = ["ScoringSummary", "score_live_model", "score_probe_set", "score_texts", "scores_key"]
 
 _CHECKED_TEXTS = 4
 _TOLERANCE_TOKEN_NATS = 5e-4
@@ -35,10 +36,10 @@ class ScoringSummary:
 
     Attributes:
         folder: The scores artifact.
-        reused: Whether a finished artifact was found there.
-        num_texts: Texts with a row.
-        num_scored_tokens: Tokens with a score, identical texts counted each.
-        num_truncated: Texts cut by the token limit.
+        reused: Whether nothing had to be computed: a finished artifact was found there, or every chunk of the shard.
+        num_texts: Texts with a row; for a shard, distinct texts of its chunks.
+        num_scored_tokens: Tokens with a score, identical texts counted each; for a shard, of its distinct texts.
+        num_truncated: Texts cut by the token limit; for a shard, among its distinct texts.
     """
 
     folder: Path
@@ -46,6 +47,22 @@ class ScoringSummary:
     num_texts: int
     num_scored_tokens: int
     num_truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is to be scored: everything the artifact's key is made of, and how to get the model when it is needed."""
+
+    probe_set: ProbeSet
+    config: SizedScoringConfig
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    load: Callable[[], LanguageModel]
+
+    def prepare(self) -> tuple[ScoringWork, TextTokenizer]:
+        """Load the model and make the plan."""
+        model = self.load()
+        return _make_work(model, self.probe_set.texts, self.config)
 
 
 def score_texts(model: LanguageModel, texts: Sequence[str], config: ScoringConfig | None = None) -> list[TextScores]:
@@ -61,15 +78,12 @@ def score_texts(model: LanguageModel, texts: Sequence[str], config: ScoringConfi
         ModelReferenceError: The tokenizer gives tokens that the model does not have.
     """
     chosen = (config or ScoringConfig()).sized_for(model.device.type)
-    probes = [ProbeText(str(number), "text", text) for number, text in enumerate(texts)]
-    tokenizer = TextTokenizer(model.tokenizer, chosen.bos)
-    plan = make_plan(probes, tokenizer, _max_input(model, chosen), chosen)
-    _refuse_unknown_tokens(model, plan, probes)
-    scored: dict[int, npt.NDArray[np.float32]] = {}
-    for chunk in plan.chunks:
-        for indices, logprobs in _score_chunk(model, plan, chunk, probes, chosen):
+    work, tokenizer = _make_work(model, [ProbeText(str(number), "text", text) for number, text in enumerate(texts)], chosen)
+    scored: dict[int, Logprobs] = {}
+    for chunk in work.plan.chunks:
+        for indices, logprobs in score_chunk(work, chunk):
             scored.update(zip(indices, logprobs, strict=True))
-    return [_text_scores(plan.texts[index], scored.get(index), bool(tokenizer.prefix_ids)) for index in plan.index_of]
+    return _all_scores(work, scored, tokenizer)
 
 
 def score_probe_set(
@@ -78,19 +92,27 @@ def score_probe_set(
     config: ScoringConfig,
     folder: Path,
     *,
+    shard: Shard | None = None,
+    delegate: Callable[[], None] | None = None,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
 ) -> ScoringSummary:
     """Score every text of ``probe_set`` under one model and write the scores artifact (see `lmdissect.formats.scores`).
 
     Chunks of texts are stored as they finish. After a kill the same call goes on with the first missing chunk; the outcome is the one of an
-    uninterrupted run.
+    uninterrupted run, whatever number of processes took part in either.
+
+    Started by torchrun, every process makes this same call: the first one holds the folder's lock, each scores its shard, all wait for each other, and the
+    first one scores what is missing and finishes. Elsewhere, whoever starts other processes passes ``delegate``, and the others pass ``shard``.
 
     Args:
         resolved: The model's files.
         probe_set: Originals and variants.
         config: Settings.
         folder: Output folder.
+        shard: Score this part only, in a folder that another process has begun and will finish; its lock is not needed.
+        delegate: Called once other processes can join the folder, before anything is scored (and the model loaded) here; it returns when they are
+            done or have failed. What is missing then is scored here.
         progress: Where to report.
         stop: Looked at after every chunk.
 
@@ -98,16 +120,52 @@ def score_probe_set(
         NonFiniteScoreError: A log-probability is NaN or infinite; the document is named and nothing is written for its chunk.
         InterruptedRunError: ``stop`` was set.
         StaleArtifactError: The folder holds scores of other settings or inputs.
+        UnreadableInputError: A shard was asked for, and nothing was begun in the folder.
     """
-    shown = progress or SilentProgress()
+    shown, stopped = progress or SilentProgress(), StopRequest() if stop is None else stop
     options = LoadOptions(config.dtype, config.device)
     sized = config.sized_for(options.torch_device().type)
     settings, inputs = _settings(sized, options), _inputs(resolved, probe_set, sized)
-    with open_artifact(folder, stage=STAGE, config=settings, inputs=inputs) as artifact:
-        if artifact.finished is not None:
-            shown.say(f"{folder}: scored before with the same model, texts and settings; reused")
-            return _summary(folder, artifact.finished.counts, reused=True)
-        return _score(artifact, load_model(resolved, options), probe_set, sized, shown, StopRequest() if stop is None else stop)
+    request = _Request(probe_set, sized, settings, inputs, lambda: load_model(resolved, options))
+    if shard is not None:
+        return _score_shard(request, folder, shard, shown, stopped)
+    if delegate is None and num_processes() > 1:
+        return _score_together(request, folder, shown, stopped)
+    return _score_alone(request, folder, delegate, shown, stopped)
+
+
+def score_live_model(
+    model: LanguageModel,
+    weights: ModelFingerprint,
+    probe_set: ProbeSet,
+    config: ScoringConfig,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> ScoringSummary:
+    """Score a probe set under a model in memory, as it is now, and write the same artifact as `score_probe_set`.
+
+    Args:
+        model: The model, in eval mode (see `lmdissect.models.borrow_live_model`).
+        weights: Hashes of its weights as they are now.
+        probe_set: Originals and variants.
+        config: Settings; where the model is and what it computes in are recorded instead of ``device`` and ``dtype``.
+        folder: Output folder.
+        progress: Where to report.
+        stop: Looked at after every chunk.
+
+    Raises:
+        NonFiniteScoreError: A log-probability is NaN or infinite; the document is named.
+        InterruptedRunError: ``stop`` was set.
+        StaleArtifactError: The folder holds scores of other weights, settings or texts.
+    """
+    sized = config.sized_for(model.device.type)
+    where = {"device": str(model.device), "dtype": str(model.compute_dtype).removeprefix("torch.")}
+    settings = {**sized.model_dump(mode="json"), **where}
+    inputs = _hashes(weights, TextTokenizer(model.tokenizer, sized.bos), probe_set)
+    request = _Request(probe_set, sized, settings, inputs, lambda: model)
+    return _score_alone(request, folder, None, progress or SilentProgress(), StopRequest() if stop is None else stop)
 
 
 def scores_key(resolved: ResolvedModel, probe_set: ProbeSet, config: ScoringConfig) -> str:
@@ -125,9 +183,12 @@ def _settings(config: SizedScoringConfig, options: LoadOptions) -> dict[str, Any
 
 
 def _inputs(resolved: ResolvedModel, probe_set: ProbeSet, config: SizedScoringConfig) -> dict[str, Any]:
-    tokenizer = TextTokenizer(load_tokenizer(resolved), config.bos).fingerprint()
+    return _hashes(fingerprint_model(resolved), TextTokenizer(load_tokenizer(resolved), config.bos), probe_set)
+
+
+def _hashes(weights: ModelFingerprint, tokenizer: TextTokenizer, probe_set: ProbeSet) -> dict[str, Any]:
     return {
-        "model": {**fingerprint_model(resolved).to_json(), "tokenizer": tokenizer},
+        "model": {**weights.to_json(), "tokenizer": tokenizer.fingerprint()},
         "texts": fingerprint([[text.document_id, text.variant, hash_text(text.text)] for text in probe_set.texts]),
         "labels": fingerprint(_labels(probe_set)),
     }
@@ -144,33 +205,112 @@ def _max_input(model: LanguageModel, config: SizedScoringConfig) -> int | None:
     return min(limits, default=None)
 
 
-def _refuse_unknown_tokens(model: LanguageModel, plan: ScoringPlan, asked: Sequence[ProbeText]) -> None:
-    """A tokenizer with more tokens than the model has rows (one was added, and the model not resized) would score tokens that the model cannot know."""
-    embeddings: Any = model.model.get_input_embeddings()
-    vocabulary = int(embeddings.num_embeddings)
-    for text, first_asked in zip(plan.texts, plan.first_asked, strict=True):
-        if len(text.tokens.token_id) and int(text.tokens.token_id.max()) >= vocabulary:
-            where = asked[first_asked]
-            message = (
-                f"document {where.document_id} ({where.variant}): the tokenizer of {model.resolved.reference} gives token {int(text.tokens.token_id.max())}, "
-                f"and the model knows {vocabulary}: use the tokenizer that belongs to the weights, or resize the model's embeddings"
-            )
-            raise ModelReferenceError(message)
-
-
-def _score(
-    artifact: ArtifactFolder,
-    model: LanguageModel,
-    probe_set: ProbeSet,
-    config: SizedScoringConfig,
-    progress: Progress,
-    stop: StopRequest,
-) -> ScoringSummary:
+def _make_work(model: LanguageModel, texts: Sequence[ProbeText], config: SizedScoringConfig) -> tuple[ScoringWork, TextTokenizer]:
     tokenizer = TextTokenizer(model.tokenizer, config.bos)
-    plan = make_plan(probe_set.texts, tokenizer, _max_input(model, config), config)
-    _refuse_unknown_tokens(model, plan, probe_set.texts)
-    scored = _score_chunks(artifact, model, plan, probe_set.texts, config, progress, stop)
-    scores = [_text_scores(plan.texts[index], scored.get(index), bool(tokenizer.prefix_ids)) for index in plan.index_of]
+    return ScoringWork(model, make_plan(texts, tokenizer, _max_input(model, config), config), texts, config), tokenizer
+
+
+def _score_shard(request: _Request, folder: Path, shard: Shard, progress: Progress, stop: StopRequest) -> ScoringSummary:
+    artifact = join_artifact(folder, stage=STAGE, config=request.settings, inputs=request.inputs)
+    if artifact.finished is not None:
+        return _summary(folder, artifact.finished.counts, reused=True)
+    work, _ = request.prepare()
+    numbers, stored = shard.chunks_of(work.plan), artifact.chunks()
+    score_chunks(artifact, work, numbers, stored, progress, stop)
+    texts = [work.plan.texts[index] for number in numbers for index in work.plan.chunks[number]]
+    counts = {
+        "texts": len(texts),
+        "scored_tokens": sum(len(window.targets) for text in texts for window in text.windows),
+        "truncated_texts": sum(len(text.tokens.token_id) < text.num_tokens for text in texts),
+    }
+    return _summary(folder, counts, reused=all(number in stored for number in numbers))
+
+
+def _score_alone(request: _Request, folder: Path, delegate: Callable[[], None] | None, progress: Progress, stop: StopRequest) -> ScoringSummary:
+    with open_artifact(folder, stage=STAGE, config=request.settings, inputs=request.inputs) as artifact:
+        if artifact.finished is not None:
+            return _reuse(artifact, artifact.finished.counts, progress)
+        if delegate is not None:
+            delegate()
+        work, tokenizer = request.prepare()
+        return _score_rest(artifact, work, tokenizer, request.probe_set, progress, stop)
+
+
+def _score_together(request: _Request, folder: Path, progress: Progress, stop: StopRequest) -> ScoringSummary:
+    """What each of several processes does: the first one begins, each scores its shard, all meet, the first one scores what is missing and finishes."""
+    shard = Shard(process_rank(), num_processes())
+    with ExitStack() as stack:
+        held: list[ArtifactFolder] = []  # by the first process alone
+        prepared: list[tuple[ScoringWork, TextTokenizer]] = []
+
+        def begin() -> bool:
+            held.append(stack.enter_context(open_artifact(folder, stage=STAGE, config=request.settings, inputs=request.inputs)))
+            return held[0].finished is not None
+
+        def score_here() -> None:
+            if not held:
+                _score_shard(request, folder, shard, SilentProgress(), stop)
+                return
+            prepared.append(request.prepare())
+            work, _ = prepared[0]
+            score_chunks(held[0], work, shard.chunks_of(work.plan), _stored_chunks(held[0], work, progress), progress, stop)
+
+        def finish() -> list[Any]:
+            if held[0].finished is not None:
+                return _told(_reuse(held[0], held[0].finished.counts, progress))
+            return _told(_score_rest(held[0], *prepared[0], request.probe_set, SilentProgress(), stop))
+
+        if not ask_main_process(begin):
+            _meet(score_here)
+        return ScoringSummary(folder, *ask_main_process(finish))
+
+
+def _meet(work: Callable[[], None]) -> None:
+    """Do ``work``, and go on when every process has done its own; where the user stopped one of them, all stop."""
+    interrupted: InterruptedRunError | None = None
+    try:
+        work()
+    except InterruptedRunError as error:
+        interrupted = error
+    if any_process(interrupted is not None):
+        message = "stopped; run the same command again to go on from there"
+        raise interrupted or InterruptedRunError(message)
+
+
+def _told(summary: ScoringSummary) -> list[Any]:
+    """What one process tells the others of its summary."""
+    return [summary.reused, summary.num_texts, summary.num_scored_tokens, summary.num_truncated]
+
+
+def _score_rest(
+    artifact: ArtifactFolder, work: ScoringWork, tokenizer: TextTokenizer, probe_set: ProbeSet, progress: Progress, stop: StopRequest
+) -> ScoringSummary:
+    """Score every chunk that is not there, and finish."""
+    stored = _stored_chunks(artifact, work, progress)
+    fresh = score_chunks(artifact, work, range(len(work.plan.chunks)), stored, progress, stop)
+    return _finish(artifact, work, tokenizer, probe_set, {**read_chunks(stored.values()), **fresh})
+
+
+def _reuse(artifact: ArtifactFolder, counts: Mapping[str, int], progress: Progress) -> ScoringSummary:
+    progress.say(f"{artifact.folder}: scored before with the same model, texts and settings; reused")
+    return _summary(artifact.folder, counts, reused=True)
+
+
+def _stored_chunks(artifact: ArtifactFolder, work: ScoringWork, progress: Progress) -> dict[int, Path]:
+    stored = artifact.chunks()
+    for line in artifact.describe_damage():
+        progress.say(line)
+    if stored:
+        progress.say(f"{artifact.folder}: going on, {len(stored)} of {len(work.plan.chunks)} chunks were finished before")
+    return stored
+
+
+def _finish(
+    artifact: ArtifactFolder, work: ScoringWork, tokenizer: TextTokenizer, probe_set: ProbeSet, scored: Mapping[int, Logprobs]
+) -> ScoringSummary:
+    """Write the tables of all scores and the manifest."""
+    model, plan = work.model, work.plan
+    scores = _all_scores(work, scored, tokenizer)
     write_scores(artifact, probe_set, scores)
     counts = {
         "texts": len(scores),
@@ -182,16 +322,11 @@ def _score(
         "rejected_records": len(probe_set.rejected),
     }
     details = {
-        "model": {
-            **artifact.inputs["model"],
-            "reference": model.resolved.reference,
-            "backend": model.resolved.backend,
-            "revision": model.resolved.revision,
-        },
+        "model": {**artifact.inputs["model"], "reference": model.reference, "backend": model.backend, "revision": model.revision},
         "num_parameters": model.num_parameters,
         "head": "chunked logits" if model.head else "model.forward",
         "prefix_ids": list(tokenizer.prefix_ids),
-        "max_input": _max_input(model, config),
+        "max_input": _max_input(model, work.config),
         "factors": dict(probe_set.factors),
         "generators": dict(probe_set.generators),
         "prompt_hashes": dict(probe_set.prompt_hashes),
@@ -199,80 +334,22 @@ def _score(
         "num_threads": torch.get_num_threads(),
         "probes": probe_set.source,
         "rejected": [[record.source, record.record, record.reason] for record in probe_set.rejected],
-        "batch_invariance": check_invariance(model, plan, scored, config),
+        "batch_invariance": check_invariance(work, scored),
     }
     artifact.finish(counts=counts, details=details, files=["texts.parquet", "document_scores.parquet", "token_scores.parquet"])
     return _summary(artifact.folder, counts, reused=False)
 
 
-def _summary(folder: Path, counts: dict[str, int], *, reused: bool) -> ScoringSummary:
+def _summary(folder: Path, counts: Mapping[str, int], *, reused: bool) -> ScoringSummary:
     return ScoringSummary(folder, reused, counts["texts"], counts["scored_tokens"], counts["truncated_texts"])
 
 
-def _score_chunks(
-    artifact: ArtifactFolder,
-    model: LanguageModel,
-    plan: ScoringPlan,
-    asked: Sequence[ProbeText],
-    config: SizedScoringConfig,
-    progress: Progress,
-    stop: StopRequest,
-) -> dict[int, npt.NDArray[np.float32]]:
-    """Scores of every distinct text by index: read from finished chunks, computed for the others."""
-    stored = artifact.chunks()
-    for line in artifact.describe_damage():
-        progress.say(line)
-    scored: dict[int, npt.NDArray[np.float32]] = {}
-    for path in stored.values():
-        table = read_table(path)
-        scored.update(zip(table["text"].to_pylist(), (np.asarray(row, np.float32) for row in table["logprob_nats"].to_pylist()), strict=True))
-    total = sum(text.num_inputs for text in plan.texts)
-    done = sum(plan.texts[index].num_inputs for number, chunk in enumerate(plan.chunks) if number in stored for index in chunk)
-    if stored:
-        progress.say(f"{artifact.folder}: going on, {len(stored)} of {len(plan.chunks)} chunks were finished before")
-    with progress.task(f"score {model.resolved.reference}", total, "tokens", done=done) as task:
-        for number, chunk in enumerate(plan.chunks):
-            if number in stored:
-                continue
-            fresh: dict[int, npt.NDArray[np.float32]] = {}
-            for indices, logprobs in _score_chunk(model, plan, chunk, asked, config):
-                fresh.update(zip(indices, logprobs, strict=True))
-                task.advance(sum(plan.texts[index].num_inputs for index in indices))
-            artifact.write_chunk(number, pa.table({"text": list(fresh), "logprob_nats": list(fresh.values())}))
-            scored.update(fresh)
-            if stop and number + 1 < len(plan.chunks):
-                message = f"stopped after chunk {number + 1} of {len(plan.chunks)}; run the same command again to go on from there"
-                raise InterruptedRunError(message)
-    return scored
+def _all_scores(work: ScoringWork, scored: Mapping[int, Logprobs], tokenizer: TextTokenizer) -> list[TextScores]:
+    """Scores of every text asked for, in that order."""
+    return [_text_scores(work.plan.texts[index], scored.get(index), bool(tokenizer.prefix_ids)) for index in work.plan.index_of]
 
 
-def _score_chunk(
-    model: LanguageModel, plan: ScoringPlan, chunk: Sequence[int], asked: Sequence[ProbeText], config: SizedScoringConfig
-) -> Iterator[tuple[list[int], list[npt.NDArray[np.float32]]]]:
-    """Score the texts of a chunk, batch by batch: indices of the texts that became complete, and their scores."""
-    owners = [index for index in chunk for _ in plan.texts[index].windows]
-    windows = [window for index in chunk for window in plan.texts[index].windows]
-    pieces: dict[int, list[tuple[int, npt.NDArray[np.float32]]]] = {}
-    for batch in batch_windows(windows, config.batch_tokens):
-        complete: list[int] = []
-        for number, logprobs in zip(batch, score_windows(model, [windows[number] for number in batch], config.logits_megabytes), strict=True):
-            owner, window = owners[number], windows[number]
-            if not np.isfinite(logprobs).all():
-                text = asked[plan.first_asked[owner]]
-                position = window.first_position + int(np.flatnonzero(~np.isfinite(logprobs))[0])
-                message = (
-                    f"document {text.document_id} ({text.variant}): the model {model.resolved.reference} gave a NaN or infinite log-probability at "
-                    f"token {position}; nothing was written for it. Check the model's weights, or try --dtype float32"
-                )
-                raise NonFiniteScoreError(message)
-            pieces.setdefault(owner, []).append((window.first_position, logprobs))
-            if len(pieces[owner]) == len(plan.texts[owner].windows):
-                complete.append(owner)
-        ordered = [np.concatenate([logprobs for _, logprobs in sorted(pieces.pop(owner), key=lambda piece: piece[0])]) for owner in complete]
-        yield complete, ordered
-
-
-def _text_scores(encoded: EncodedText, logprobs: npt.NDArray[np.float32] | None, has_prefix: bool) -> TextScores:  # noqa: FBT001
+def _text_scores(encoded: EncodedText, logprobs: Logprobs | None, has_prefix: bool) -> TextScores:  # noqa: FBT001
     tokens = encoded.tokens
     num_kept = len(tokens.token_id)
     values = np.full(num_kept, np.nan, dtype=np.float32)
@@ -304,18 +381,17 @@ def _scored_bytes(encoded: EncodedText, num_scored: int, truncated: bool, has_pr
     return len(encoded.text[start:end].encode("utf-8"))
 
 
-def check_invariance(
-    model: LanguageModel, plan: ScoringPlan, scored: dict[int, npt.NDArray[np.float32]], config: SizedScoringConfig
-) -> dict[str, float | int | bool]:
+def check_invariance(work: ScoringWork, scored: Mapping[int, Logprobs]) -> dict[str, float | int | bool]:
     """Score a few texts again, each alone, and compare: scores must not depend on what else was in the batch."""
     candidates = sorted(scored, key=lambda index: (len(scored[index]), index))
     chosen = sorted({candidates[round(step * (len(candidates) - 1) / (_CHECKED_TEXTS - 1))] for step in range(_CHECKED_TEXTS)}) if candidates else []
     worst_token = worst_document = 0.0
     for index in chosen:
-        alone = np.concatenate([score_windows(model, [window], config.logits_megabytes)[0] for window in plan.texts[index].windows])
+        windows = work.plan.texts[index].windows
+        alone = np.concatenate([score_windows(work.model, [window], work.config.logits_megabytes)[0] for window in windows])
         worst_token = max(worst_token, float(np.abs(alone - scored[index]).max()))
         worst_document = max(worst_document, abs(float(alone.mean(dtype=np.float64) - scored[index].mean(dtype=np.float64))))
-    rounding = _HALF_PRECISION_FACTOR if str(model.dtype) != "torch.float32" else 1.0
+    rounding = _HALF_PRECISION_FACTOR if work.model.compute_dtype != torch.float32 else 1.0
     return {
         "num_texts": len(chosen),
         "worst_token_nats": worst_token,

@@ -2,9 +2,9 @@
 
 Life of a folder:
 
-    .lock           held (flock) by the one process that writes; the kernel releases it when that process dies
+    .lock           held (flock) by the one process that makes it; the kernel releases it when that process dies
     started.json    stage, key, config and inputs of the work in progress, so that chunks of other settings are never taken up
-    chunks/         finished pieces, each appearing by rename; the name carries the content's hash
+    chunks/         finished pieces, each appearing by rename; the name carries the content's hash. Other processes may join and add some
     *.parquet ...   the artifact's files
     manifest.json   appears last; from then on the artifact is finished, and chunks/ and started.json are gone
 
@@ -13,7 +13,6 @@ fields that differ: never a warning, never served.
 """
 
 import fcntl
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -23,24 +22,27 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lmdissect.errors import DamagedArtifactError, OutputLockedError, StaleArtifactError, UnreadableInputError, UnusableOutputError
-from lmdissect.store.files import output_folder, output_guard, read_json, write_bytes, write_json, write_table
+from lmdissect.store.chunks import CHUNKS, find_chunks, store_chunk
+from lmdissect.store.files import output_folder, output_guard, read_json, write_json, write_table
 from lmdissect.store.fingerprint import canonical_json, fingerprint, hash_file
 
 __all__ = [
     "SCHEMA_VERSION",
     "ArtifactFolder",
     "FileRecord",
+    "JoinedArtifact",
     "Manifest",
     "artifact_key",
+    "join_artifact",
     "lock_folder",
     "open_artifact",
     "read_artifact",
@@ -54,8 +56,6 @@ SCHEMA_VERSION = 2
 _MANIFEST = "manifest.json"
 _STARTED = "started.json"
 _LOCK = ".lock"
-_CHUNKS = "chunks"
-_HASH_CHARS = 16
 _ABSENT = object()
 _CURE = "choose another --out, or delete that folder first"
 _PACKAGES = ("lmdissect", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "scipy", "pyarrow")
@@ -143,7 +143,7 @@ class ArtifactFolder:
         """Take up finished or half-done work of the same key, or refuse a folder that holds anything else."""
         if (self.folder / _MANIFEST).exists():
             manifest = _own_manifest(self.folder)
-            self._refuse_other(manifest.stage, manifest.key, manifest.config, manifest.inputs)
+            self.refuse_other(manifest.stage, manifest.key, manifest.config, manifest.inputs)
             self.damage = _damaged_files(self.folder, manifest)
             if not self.damage:
                 self.finished = manifest
@@ -151,14 +151,19 @@ class ArtifactFolder:
                 return
         elif (self.folder / _STARTED).exists():
             started = _read_started(self.folder)
-            self._refuse_other(started.stage, started.key, started.config, started.inputs)
+            self.refuse_other(started.stage, started.key, started.config, started.inputs)
             self._started_at = started.started_at
             _drop_leftovers(self.folder)
         started = _Started(stage=self.stage, key=self.key, config=self.config, inputs=self.inputs, started_at=self._started_at)
         write_json(self.folder / _STARTED, started.model_dump())
         (self.folder / _MANIFEST).unlink(missing_ok=True)  # only now: a folder with neither of the two would no longer count as ours
 
-    def _refuse_other(self, stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    def refuse_other(self, stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Compare with what the folder holds.
+
+        Raises:
+            StaleArtifactError: It is something else; the message names the fields that differ.
+        """
         if key == self.key:
             return
         if stage != self.stage:
@@ -174,28 +179,16 @@ class ArtifactFolder:
         return [f"{self.folder}: {name} is missing or damaged and is made again" for name in self.damage]
 
     def chunks(self) -> dict[int, Path]:
-        """Finished chunks by index. One whose content does not match its name's hash is removed, so that it is made again."""
-        found: dict[int, Path] = {}
-        for path in sorted((self.folder / _CHUNKS).glob("*.parquet")):
-            if path.name.startswith("."):
-                path.unlink()
-                continue
-            index, _, digest = path.stem.partition("-")
-            if hash_file(path)[:_HASH_CHARS] == digest:
-                found[int(index)] = path
-            else:
-                self.damage.append(f"{_CHUNKS}/{path.name}")
-                path.unlink()
-        return found
+        """Finished chunks by number. One whose content does not match its name's hash is removed, so that it is made again."""
+        intact, damaged = find_chunks(self.folder)
+        for path in damaged:
+            self.damage.append(f"{CHUNKS}/{path.name}")
+            path.unlink(missing_ok=True)
+        return intact
 
-    def write_chunk(self, index: int, table: pa.Table) -> Path:
+    def write_chunk(self, number: int, table: pa.Table) -> Path:
         """Store one finished piece of work; after this returns it survives a kill."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        content = sink.getvalue().to_pybytes()
-        path = self.folder / _CHUNKS / f"{index:06d}-{_digest(content)}.parquet"
-        write_bytes(path, content)
-        return path
+        return store_chunk(self.folder, number, table)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write one of the artifact's Parquet files."""
@@ -232,7 +225,7 @@ class ArtifactFolder:
     def drop_work(self) -> None:
         """Remove what only unfinished work needs."""
         with output_guard(self.folder):
-            shutil.rmtree(self.folder / _CHUNKS, ignore_errors=True)
+            shutil.rmtree(self.folder / CHUNKS, ignore_errors=True)
             (self.folder / _STARTED).unlink(missing_ok=True)
 
 
@@ -258,6 +251,53 @@ def open_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs
         artifact = ArtifactFolder(folder, stage, config, inputs, cure)
         artifact.begin()
         yield artifact
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedArtifact:
+    """An artifact that another process, which holds the lock, is making: chunks can be added, nothing is removed or finished. Made by `join_artifact`.
+
+    Attributes:
+        folder: The artifact's folder.
+        finished: Its manifest, where it was finished before this process came.
+    """
+
+    folder: Path
+    finished: Manifest | None
+
+    def chunks(self) -> dict[int, Path]:
+        """Finished chunks by number. A damaged one is left to the process that holds the lock."""
+        return find_chunks(self.folder)[0]
+
+    def write_chunk(self, number: int, table: pa.Table) -> Path:
+        """Store one finished piece of work; after this returns it survives a kill."""
+        return store_chunk(self.folder, number, table)
+
+
+def join_artifact(folder: Path, *, stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> JoinedArtifact:
+    """Join work that another process has begun with `open_artifact`, without its lock.
+
+    Args:
+        folder: The artifact's folder.
+        stage: Name of the stage that makes the artifact.
+        config: Every setting, as the other process gave it.
+        inputs: Hashes of every input, likewise.
+
+    Raises:
+        UnreadableInputError: Nothing was begun there.
+        StaleArtifactError: What was begun there has other settings or inputs.
+    """
+    wanted = ArtifactFolder(folder, stage, config, inputs, _CURE)
+    if (folder / _STARTED).is_file():
+        started = _read_started(folder)
+        wanted.refuse_other(started.stage, started.key, started.config, started.inputs)
+        return JoinedArtifact(folder, None)
+    if not (folder / _MANIFEST).is_file():
+        message = f"{folder}: no work was begun there that this process could join: start the one that finishes it first"
+        raise UnreadableInputError(message)
+    manifest = _own_manifest(folder)
+    wanted.refuse_other(manifest.stage, manifest.key, manifest.config, manifest.inputs)
+    return JoinedArtifact(folder, manifest)
 
 
 @contextmanager
@@ -375,7 +415,7 @@ def _file_records(folder: Path, files: Iterable[str] | None) -> dict[str, FileRe
     return {
         name: FileRecord(sha256=hash_file(folder / name), size_bytes=(folder / name).stat().st_size)
         for name in sorted(files)
-        if name not in skip and not name.startswith(f"{_CHUNKS}/")
+        if name not in skip and not name.startswith(f"{CHUNKS}/")
     }
 
 
@@ -417,7 +457,3 @@ def _shown(value: object) -> str:
 def _short(text: str) -> str:
     limit = 40
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:_HASH_CHARS]

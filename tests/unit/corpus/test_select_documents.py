@@ -2,8 +2,8 @@
 
 import pytest
 
-from lmdissect.corpus import sample_documents, split_held_out
-from lmdissect.errors import NothingToDoError
+from lmdissect.corpus import mix_documents, sample_documents, split_held_out
+from lmdissect.errors import NothingToDoError, UserInputError
 from lmdissect.records import Document
 
 DOCUMENTS = [Document(str(number), f"text {number}") for number in range(12_000)]
@@ -41,3 +41,31 @@ def test_holding_out_everything_is_an_error() -> None:
     assert split_held_out(DOCUMENTS[:3], 2, 0)[0] != []
     with pytest.raises(NothingToDoError, match="3 held-out documents of 3"):
         split_held_out(DOCUMENTS[:3], 3, 0)
+
+
+@pytest.mark.parametrize(("share", "num_others"), [(0.0, 0), (0.1, 2), (0.25, 7), (0.5, 20), (0.75, 60)])
+def test_a_mixture_has_the_share_that_was_asked_for(share: float, num_others: int) -> None:
+    domain = [Document(f"d{number}", "domain") for number in range(20)]
+    others = [Document(f"o{number}", "other") for number in range(80)]
+    mixture = mix_documents(domain, others, share, seed=0)
+    assert mixture[:20] == domain
+    assert len(mixture) == 20 + num_others
+    assert {document.text for document in mixture[20:]} <= {"other"}
+    assert len({document.document_id for document in mixture}) == len(mixture)
+
+
+def test_mixtures_are_nested_and_seeded() -> None:
+    domain = [Document(f"d{number}", "domain") for number in range(20)]
+    others = [Document(f"o{number}", "other") for number in range(80)]
+    small, large = (mix_documents(domain, others, share, seed=3) for share in (0.25, 0.6))
+    assert large[: len(small)] == small
+    assert mix_documents(domain, others[::-1], 0.25, seed=3) == small
+    assert mix_documents(domain, others, 0.25, seed=4) != small
+
+
+@pytest.mark.parametrize(("share", "told"), [(1.0, "less than 1"), (-0.1, "at least 0"), (0.9, "takes 180 others, and the second corpus has 80")])
+def test_impossible_shares_are_refused(share: float, told: str) -> None:
+    domain = [Document(f"d{number}", "domain") for number in range(20)]
+    others = [Document(f"o{number}", "other") for number in range(80)]
+    with pytest.raises(UserInputError, match=told):
+        mix_documents(domain, others, share, seed=0)

