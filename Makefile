@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-scoring bench-corpus bench-rewriting bench-audit soak wheel clean
+.PHONY: help setup demo test lint bench bench-scoring bench-training bench-corpus bench-rewriting bench-audit soak wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -32,10 +32,13 @@ lint: setup ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: bench-scoring bench-corpus bench-rewriting bench-audit ## every benchmark, each beside its peers; writes docs/benchmarks*.md
+bench: bench-scoring bench-training bench-corpus bench-rewriting bench-audit ## every benchmark, each beside its peers; writes docs/benchmarks*.md
 
 bench-scoring: $(VENV)/.benched ## speed and memory of scoring (about 30 minutes)
 	$(BIN)/python benchmarks/scoring.py
+
+bench-training: $(VENV)/.benched ## speed and memory of training (needs the research data)
+	$(BIN)/python benchmarks/training.py
 
 bench-corpus: $(VENV)/.benched ## PubMed XML: records a second, memory, exactness
 	$(BIN)/python benchmarks/pubmed.py

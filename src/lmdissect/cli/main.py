@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from lmdissect import __version__
-from lmdissect.cli import audit, compare, corpus, demo, download, finetune, options, probes, report, rewrite, score, sheets, shift, show
+from lmdissect.cli import audit, compare, corpus, demo, download, finetune, options, plan, probes, report, rewrite, run, score, sheets, shift, show
 from lmdissect.errors import InterruptedRunError, LmdissectError
 
 __all__ = ["app", "main"]
@@ -41,6 +41,8 @@ def _options(
 
 app.command("demo", epilog=demo.EXAMPLE)(demo.run)
 app.command("compare", epilog=compare.EXAMPLE)(compare.run)
+app.command("run", epilog=run.EXAMPLE)(run.run)
+app.command("plan", epilog=plan.EXAMPLE)(plan.run)
 app.command("download", epilog=download.EXAMPLE)(download.run)
 app.command("corpus", epilog=corpus.EXAMPLE)(corpus.run)
 app.command("rewrite", epilog=rewrite.EXAMPLE)(rewrite.run)
@@ -64,7 +66,9 @@ def main() -> None:
     try:
         app()
     except LmdissectError as error:
-        print(f"lmdissect: {options.printable(str(error))}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")  # torchrun's: of several processes each says what ended it
+        process = "" if rank == "0" else f" (process {rank})"
+        print(f"lmdissect{process}: {options.printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

@@ -50,7 +50,7 @@ def import_probes(
     """Read a probe set in any form and write it as a folder of ours.
 
     Records that cannot be used are set aside, counted, and named in import_report.json. Importing the same set again changes nothing.
-    Of an audited folder everything is taken: all texts, and the verdicts on them.
+    Of an audited folder everything is taken: all texts, and the verdicts on them; where DIR holds the set with verdicts already, these stay.
     """
     from lmdissect.probes import probe_folder, read_audit, write_probe_set
 
@@ -60,21 +60,27 @@ def import_probes(
     if licence is not None:
         probe_set = replace(probe_set, licence=licence)
     outcome = write_probe_set(probe_set, out)
-    if audit is not None:
-        _carry_audit(audit, out, "--control" if control is not None else "--factor" if factor else None)
-    for line in _summary(probe_set):
+    kept = _carry_audit(audit, out, "--control" if control is not None else "--factor" if factor else None)
+    for line in _summary(replace(probe_set, audits=kept.summaries if kept is not None else {})):
         typer.echo(line)
     typer.echo(f"unchanged, reused: {out}" if outcome == "reused" else f"written: {out}")
 
 
-def _carry_audit(audit: "AuditResult", folder: Path, changed_by: str | None) -> None:
-    """Keep the audit of the set that was imported, unless ``folder`` has one, or an option changed what was audited."""
+def _carry_audit(audit: "AuditResult | None", folder: Path, changed_by: str | None) -> "AuditResult | None":
+    """Keep the audit of the set that was imported, unless ``folder`` has one, or an option changed what was audited; gives the one that is there then."""
     from lmdissect.probes import read_audit, write_audit
 
+    there = read_audit(folder)
+    if audit is None:
+        return there
     if changed_by is not None:
         typer.echo(f"{changed_by} changes what was audited: all texts are taken, without the audit; run lmdissect audit {folder}", err=True)
-    elif read_audit(folder) is None:
+    elif there is None:
         write_audit(folder, audit)
+        return audit
+    elif there != audit:
+        typer.echo(f"{folder} keeps the audit it has, which is another one; to take that of the imported set, import it to a new folder", err=True)
+    return there
 
 
 @app.command("show", epilog="Example: lmdissect probes show runs/probes --document 8325808")

@@ -10,7 +10,7 @@ import pytest
 
 from lmdissect_cli import CliOutcome
 
-VERBS = ("demo", "download", "corpus", "rewrite", "audit", "sheets", "compare", "finetune", "score", "shift", "report", "show", "probes")
+VERBS = ("demo", "download", "corpus", "rewrite", "audit", "sheets", "compare", "finetune", "score", "shift", "report", "show", "probes", "plan", "run")
 PROBES = '{"document_id": "1", "variant": "original", "text": "Iron is stored in ferritin."}\n'
 
 type_run = Callable[..., CliOutcome]
@@ -42,7 +42,12 @@ def test_unknown_option_is_exit_2_without_traceback(run_cli: type_run) -> None:
         (["score", "--model", "{tmp}", "--probes", "{probes}", "--out", "{out}"], ["not a model", "config.json"]),
         (["score", "--model", "wheel:x", "--probes", "{tmp}/none.jsonl", "--out", "{out}"], ["none.jsonl"]),
         (["finetune", "--model", "wheel:x", "--corpus", "{tmp}/none.jsonl", "--out", "{out}"], ["none.jsonl"]),
-        (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--batch-size", "10", "--micro-batch-size", "4"], ["divide"]),
+        (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--packing", "maybe"], ["--packing:", "'on'"]),
+        (
+            ["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--skip-token-class", "verbs"],
+            ["--skip-token-classes", "'verbs'"],
+        ),
+        (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--mix-share", "0.2"], ["--mix-share:", "--mix FILE"]),
         (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--lora-alpha", "8"], ["--lora-alpha", "--lora-rank"]),
         (["finetune", "--model", "wheel:x", "--corpus", "{corpus}", "--out", "{out}", "--lora-target", "q_proj"], ["--lora-target:", "--lora-rank"]),
         (

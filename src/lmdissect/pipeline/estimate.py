@@ -1,0 +1,145 @@
+"""What is left of an experiment, estimated: the facts that costs need, gathered for the nodes that are missing."""
+
+from collections.abc import Callable, Sequence
+
+from lmdissect.corpus import sample_documents
+from lmdissect.errors import LmdissectError
+from lmdissect.finetune import FinetuneConfig
+from lmdissect.pipeline.build import Study
+from lmdissect.pipeline.calibration import (
+    ModelFacts,
+    Speed,
+    TextFacts,
+    document_facts,
+    measure_scoring,
+    measure_training,
+    model_facts,
+    probe_facts,
+)
+from lmdissect.pipeline.costs import Cost, CostModel, document_key, documents_of, method_of, text_key
+from lmdissect.pipeline.experiment import CorpusSettings, ModelSettings, ProbeSettings
+from lmdissect.pipeline.graph import Node
+from lmdissect.pipeline.inputs import Inputs, read_training_documents
+from lmdissect.progress import Progress
+from lmdissect.records import Document
+from lmdissect.scoring import ScoringConfig
+
+__all__ = ["estimate_costs"]
+
+_CALIBRATION_DOCUMENTS = 64
+
+
+def estimate_costs(
+    study: Study,
+    nodes: Sequence[Node],
+    inputs: Inputs,
+    *,
+    threads: int,
+    calibrate: bool,
+    progress: Progress,
+    flops_per_s: float | None = None,
+) -> tuple[dict[str, Cost], dict[str, str], CostModel]:
+    """Cost of each node by key, and what could not be known, in words.
+
+    Args:
+        study: The experiment.
+        nodes: Nodes to estimate.
+        inputs: Its inputs.
+        threads: CPU threads of one worker.
+        calibrate: Measure speeds that are not known yet on this machine; what was measured before is used in either case.
+        progress: Where to say that something is being measured.
+        flops_per_s: Operations per second to reckon with where nothing was measured.
+    """
+    gatherer = _Gatherer(study, inputs, threads, progress if calibrate else None)
+    for node in nodes:
+        gatherer.gather(node, timed=flops_per_s is None)
+    model = CostModel(gatherer.models, gatherer.documents, gatherer.texts, gatherer.speeds, flops_per_s)
+    return {node.key: model.of(node, study.graph) for node in nodes}, gatherer.problems, model
+
+
+class _Gatherer:
+    def __init__(self, study: Study, inputs: Inputs, threads: int, progress: Progress | None) -> None:
+        self._study = study
+        self._inputs = inputs
+        self._threads = threads
+        self._progress = progress
+        self.models: dict[str, ModelFacts | None] = {}
+        self.documents: dict[str, TextFacts | None] = {}
+        self.texts: dict[str, TextFacts | None] = {}
+        self.speeds: dict[tuple[str, str], Speed] = {}
+        self.problems: dict[str, str] = {}
+        self._samples: dict[str, list[Document]] = {}
+        self._unmeasured: set[tuple[str, str]] = set()
+
+    def gather(self, node: Node, *, timed: bool) -> None:
+        """What the cost of ``node`` hangs on."""
+        if node.kind not in {"trial", "finetune", "score"}:
+            return
+        settings = ModelSettings.model_validate(node.settings["models"])
+        if settings.base not in self.models:
+            self.models[settings.base] = model_facts(settings, self.problems)
+        if node.kind == "score":
+            self._gather_texts(node, settings)
+            if timed:
+                self._calibrate_scoring(settings, ScoringConfig.model_validate(node.settings["scoring"]))
+        else:
+            self._gather_documents(node, settings, timed=timed)
+
+    def _gather_texts(self, node: Node, settings: ModelSettings) -> None:
+        if (key := text_key(node)) not in self.texts:
+            probes, scoring = ProbeSettings.model_validate(node.settings["probes"]), ScoringConfig.model_validate(node.settings["scoring"])
+            self.texts[key] = probe_facts(probes, self._inputs, settings, scoring, self._study.store, self.problems)
+
+    def _gather_documents(self, node: Node, settings: ModelSettings, *, timed: bool) -> None:
+        config = FinetuneConfig.model_validate(node.settings["finetune"])
+        drawn = documents_of(node, self._study.graph)
+        corpus = CorpusSettings.model_validate(drawn.settings["corpus"])
+        if (key := document_key(node, drawn)) not in self.documents:
+            self.documents[key] = document_facts(corpus, drawn.settings["source"], settings, config, self._study.store, self.problems)
+        found = self.documents[key]
+        if found is not None and not found.assumed and drawn.settings["size"] + drawn.settings["validation"] > found.number:
+            self.problems.setdefault(
+                f"{drawn.label}",
+                f"more than there are: the corpus has {found.number} documents, {drawn.settings['validation']} of them for validation",
+            )
+        if timed:
+            self._calibrate_training(settings, config, corpus)
+            self._calibrate_scoring(settings, self._study.experiment.scoring)
+
+    def _calibrate_training(self, settings: ModelSettings, config: FinetuneConfig, corpus: CorpusSettings) -> None:
+        key = (settings.base, method_of(config))
+        sample = self._sample(corpus) if self._wanted(key) else []
+        if sample:
+            self._measure(key, lambda announce: measure_training(settings, config, sample, self._study.store, self._threads, announce))
+
+    def _calibrate_scoring(self, settings: ModelSettings, config: ScoringConfig) -> None:
+        key = (settings.base, "score")
+        sample = self._sample(self._study.experiment.corpus) if self._wanted(key) else []
+        if sample:
+            self._measure(key, lambda announce: measure_scoring(settings, config, sample, self._study.store, self._threads, announce))
+
+    def _wanted(self, key: tuple[str, str]) -> bool:
+        return key not in self.speeds and key not in self._unmeasured and f"model {key[0]}" not in self._inputs.problems
+
+    def _measure(self, key: tuple[str, str], measure: Callable[[Callable[[], None] | None], Speed | None]) -> None:
+        progress = self._progress
+        announce = None if progress is None else lambda: progress.say(f"measuring the speed of this machine: {key[0]}, {key[1]}")
+        try:
+            found = measure(announce)
+        except LmdissectError as error:
+            found = None
+            self.problems.setdefault(f"speed of {key[0]}, {key[1]}", str(error))
+        if found is None:
+            self._unmeasured.add(key)
+        else:
+            self.speeds[key] = found
+
+    def _sample(self, corpus: CorpusSettings) -> list[Document]:
+        name = f"{corpus.files} {corpus.probe_set} {corpus.variant}"
+        if name not in self._samples:
+            try:
+                documents, _ = read_training_documents(corpus)
+            except LmdissectError:
+                documents = []
+            self._samples[name] = sample_documents(documents, _CALIBRATION_DOCUMENTS, 0)
+        return self._samples[name]
