@@ -128,7 +128,7 @@ class AuditResult:
         verdicts: One for every variant text whose document has an original, in the order of the set.
         summaries: For every audited variant a mapping of JSON types: num_texts, num_accepted, acceptance_rate, rejected_by_rule (measure to number of
             texts that broke its rule), not_measured (names of measures whose rules could not be applied), medians (measure to median).
-        settings: What decided: rules by variant, rules_hash, similarity model, judge; JSON types.
+        settings: What decided: rules by variant, rules_of_any (variants that had the rules for any factor), rules_hash, similarity model, judge; JSON types.
     """
 
     verdicts: tuple[Verdict, ...]

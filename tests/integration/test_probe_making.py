@@ -193,6 +193,53 @@ def test_a_judge_that_fails_rejects_nothing(run_cli: Run, httpserver: HTTPServer
     assert read_audit(probes) is None
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "is_asked_again"), [(400, "bad_request", False), (500, "server_error", True), (403, "forbidden", True)]
+)
+def test_a_pair_that_the_judges_server_does_not_answer_is_not_judged(
+    run_cli: Run, httpserver: HTTPServer, probes: Path, status: int, outcome: str, is_asked_again: bool
+) -> None:
+    """It does not hold up the audit of the others, and gets its opinion when there is one."""
+    poison = read_probe_set(str(probes)).by_variant()["casual"]
+    last, trouble = list(poison.values())[-1], {"error": {"message": "not this one", "type": "x", "param": None, "code": None}}
+
+    def respond(request: Request) -> Response:
+        prompt = request.get_json()["messages"][0]["content"]
+        return Response(json.dumps(trouble), status=status) if last in prompt and is_poisonous else _answer(_criteria(prompt, "accept"))
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(respond)
+    arguments = ("audit", str(probes), "--similarity", "off", "--judge-model", "j", "--judge-url", httpserver.url_for("/v1"))
+    is_poisonous = True
+    for _ in range(2):
+        done = run_cli(*arguments)
+        assert done.code == 0, done.err
+        assert f"did not answer 1 of {3 if _ == 0 else 1} questions ({outcome} 1; first: HTTP {status}" in " ".join(done.err.split())
+        assert len(_judged(probes)) == 2
+    is_poisonous = False
+    assert run_cli(*arguments).code == 0
+    assert len(_judged(probes)) == (3 if is_asked_again else 2)
+
+
+def _judged(probes: Path) -> list[str]:
+    audit = read_audit(probes)
+    assert audit is not None
+    return [verdict.document_id for verdict in audit.verdicts if "judge_accept" in verdict.measures]
+
+
+def test_a_judge_whose_key_is_refused_later_says_so(run_cli: Run, httpserver: HTTPServer, probes: Path) -> None:
+    trouble = {"error": {"message": "not any more", "type": "x", "param": None, "code": None}}
+    httpserver.expect_oneshot_request("/v1/chat/completions").respond_with_handler(
+        lambda request: _answer(_criteria(request.get_json()["messages"][0]["content"], "accept"))
+    )
+    arguments = ("audit", str(probes), "--similarity", "off", "--judge-model", "j", "--judge-url", httpserver.url_for("/v1"))
+    assert run_cli(*arguments, "--limit", "1", "--judge-ledger", str(probes.parent / "set-judge")).code == 0
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(trouble, status=403)
+    refused = run_cli(*arguments)
+    assert refused.code == 2
+    assert "HTTP 403" in refused.err
+    assert read_audit(probes) is None
+
+
 def test_rules_of_a_factor_of_ones_own_are_remembered(run_cli: Run, probes: Path) -> None:
     recipes = probes.parent / "mine.yaml"
     recipes.write_text(
@@ -217,6 +264,82 @@ def test_a_book_with_rules_for_any_factor_replaces_what_was_remembered(run_cli: 
     audit = read_audit(probes)
     assert audit is not None
     assert {tuple(rule["measure"] for rule in found) for found in audit.settings["rules"].values()} == {("length_ratio",)}  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def gloomy(run_cli: Run, texts: dict[str, dict[str, str]], tmp_path: Path) -> Path:
+    """A folder with a variant and a factor that the built-in rules do not know."""
+    path = tmp_path / "gloomy.jsonl"
+    names = {"original": "original", "gloomy": "casual"}
+    rows = [
+        {"document_id": key, "variant": name, "text": texts[source][key]} for key in list(texts["original"])[:3] for name, source in names.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert run_cli("probes", "import", str(path), "--factor", "gloomy=mood", "--out", str(tmp_path / "set")).code == 0
+    return tmp_path / "set"
+
+
+def _bounded(probes: Path) -> list[str]:
+    """Names of the measures that the audit of the folder bounded for the gloomy texts."""
+    audit = read_audit(probes)
+    assert audit is not None
+    return [rule["measure"] for rule in audit.settings["rules"]["gloomy"]]  # type: ignore[index]
+
+
+def _gloomy_recipe(folder: Path) -> str:
+    path = folder / "mine.yaml"
+    body = "recipes: [{variant: gloomy, factor: mood, instruction: i, audit: [{measure: length_ratio, minimum: 9, reason: long}]}]"
+    path.write_text(body, encoding="utf-8")
+    return str(path)
+
+
+def test_remembered_rules_are_all_that_a_variant_has(run_cli: Run, gloomy: Path) -> None:
+    """A recipe's list replaces all rules; the built-in ones for any factor do not join it in a later audit."""
+    arguments = ("audit", str(gloomy), "--similarity", "off")
+    assert run_cli(*arguments, "--recipes", _gloomy_recipe(gloomy.parent)).code == 0
+    first = read_audit(gloomy)
+    assert run_cli(*arguments).code == 0
+    assert _bounded(gloomy) == ["length_ratio"]
+    assert read_audit(gloomy) == first
+
+
+def test_rules_for_any_factor_are_not_remembered(run_cli: Run, gloomy: Path) -> None:
+    arguments = ("audit", str(gloomy), "--similarity", "off")
+    assert run_cli(*arguments).code == 0
+    assert _bounded(gloomy) == ["kept_word_share"]
+    rules = gloomy.parent / "rules.yaml"
+    rules.write_text("factors: {topic: [{measure: length_ratio, minimum: 0.1, reason: any}]}", encoding="utf-8")
+    without = run_cli(*arguments, "--rules", str(rules))
+    assert without.code == 0, without.err
+    assert "NO RULES for gloomy" in without.out
+    assert _bounded(gloomy) == []
+    rules.write_text("factors: {any: [{measure: length_ratio, minimum: 0.1, reason: loose}]}", encoding="utf-8")
+    assert run_cli(*arguments, "--rules", str(rules)).code == 0
+    assert _bounded(gloomy) == ["length_ratio"]
+    assert run_cli(*arguments).code == 0
+    assert _bounded(gloomy) == ["kept_word_share"]
+
+
+def test_an_edited_audit_is_made_anew_or_named(run_cli: Run, gloomy: Path) -> None:
+    import yaml
+
+    arguments = ("audit", str(gloomy), "--similarity", "off")
+    recipes = _gloomy_recipe(gloomy.parent)
+    assert run_cli(*arguments, "--recipes", recipes).code == 0
+    path = gloomy / "probes.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("measure: length_ratio", "measure: lenght_ratio"), encoding="utf-8")
+    refused = run_cli(*arguments)
+    assert refused.code == 2
+    assert "rules of its last audit: recipe 'gloomy': no measure 'lenght_ratio'" in refused.err
+    assert "--recipes" in refused.err
+    assert run_cli(*arguments, "--recipes", recipes).code == 0
+    description = yaml.safe_load(path.read_text(encoding="utf-8"))
+    description["audit"]["settings"] = {}
+    path.write_text(yaml.safe_dump(description), encoding="utf-8")
+    shown = run_cli("probes", "show", str(gloomy))
+    assert (shown.code, "audit.settings.rules: Field required" in shown.err) == (1, True)
+    assert run_cli(*arguments).code == 0
+    assert _bounded(gloomy) == ["kept_word_share"]
 
 
 def test_rewriting_again_keeps_an_audit_by_other_rules(run_cli: Run, writer: HTTPServer, originals: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ SIMILARITY_MEASURES: Mapping[str, str] = {
 }
 """Measures that need sentence embeddings."""
 
-MEASURES_VERSION = 1
+MEASURES_VERSION = 2
 """Raised when a formula changes: an audit by other formulas is not taken for this one."""
 
 MEASURES: Mapping[str, str] = {

@@ -4,7 +4,9 @@ A rewrite may drop a number, round it, spell it out, or say it in another unit; 
 not follow from the original. So the sign of a changed fact is a number of the *variant* without a source, not a number of the original that is gone.
 """
 
+import math
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +38,12 @@ _SPELLED = re.compile(
     rf"\b(?:(?:{_SMALL}|an?)(?:[\s-]{_SCALE_WORDS})+(?:(?:\s+and)?[\s-]+{_SMALL}(?:[\s-]{_SCALE_WORDS})*)*|{_SMALL})\b(?!-first)", re.IGNORECASE
 )
 """A tens word with its ones; "and" and further words only after a hundred or more: "two and three weeks", "three four-week cycles" are two numbers each."""
+_SCALE_PARTS = re.compile(
+    rf"\b(?:(?P<whole>{_SMALL})\s+and\s+a\s+half|(?:a[\s-])?half(?:\s+of)?(?:[\s-]an?)?"
+    rf"|(?:(?:an?|one|(?P<three>three))[\s-])?(?P<quarter>quarters?)(?:\s+of\s+an?)?)[\s-](?P<scale>{_SCALE_WORDS})\b",
+    re.IGNORECASE,
+)
+"""Half a million, a quarter of a million, two and a half million."""
 _DIGITS = re.compile(
     r"(?<![\w.^])(?<!\^[-+])(?<![A-Za-z]-)(?<![A-Za-z]/)(?P<money>[$£€])?(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)"
     r"(?:\s*(?:x|\u00d7|\*)\s*10\s*[\^(]?\s*(?P<power>[+-]?\d{1,2})(?![\d.])\)?|(?:\^|(?<=\b10)\((?=[+-]?\d+\))| to the power of )(?P<exponent>[+-]?\d+)\)?)?"
@@ -56,6 +64,10 @@ _ORDINAL_ENDINGS = frozenset({"st", "nd", "rd", "th"})
 _COUNTABLE = 10
 """Spelled-out numbers up to ten come with the telling ("these two", "all three"): alone they are no sign of a changed fact."""
 _MAX_EXPONENT = 99
+"""A power above 10^99 is not read as one."""
+_MAX_DIGITS = 150
+"""Digits of a longer run (a sequence, a key) do not count: with any scale and power its value stays far from where floats end."""
+_MAX_SPELLED = 1e150
 _NAME_LETTERS = frozenset("DHSGYX")
 _NO_UNITS = _NAME_LETTERS | {"M"}
 """Capitals that are no units though their small letters are: 3D is no three days, 5 M no five metres."""
@@ -71,7 +83,8 @@ class Number:
         value: Its value; a percentage as written (50 for 50 %), a fraction as a fraction.
         unit: Unit it stands with, in its canonical form; empty where none is known.
         written: As it stands in the text.
-        kind: ``digits``; ``words`` (twelve); ``weak`` for what may account for a number but states none (ordinals, fractions, double, phase II).
+        kind: ``digits``; ``words`` (twelve); ``weak`` for what may account for a number but states none (ordinals, fractions, double, phase II; a hundred and
+            a million, which are as often a figure of speech).
         precision: Step of its last digit (0.1 for 7.2, 100 for 1,200): what rounding to it leaves open.
         start: Where it begins.
         hedged: Whether it is said to be about so much (about, nearly, over).
@@ -112,10 +125,25 @@ def find_numbers(text: str) -> tuple[Number, ...]:
     """Numbers of a plain text in order. Digits inside a name (IL-6, P-450, 3D) belong to the name."""
     found = [number for match in _DIGITS.finditer(text) if (number := _from_digits(text, match)) is not None]
     taken = [(number.start, number.start + len(number.written)) for number in found]
-    spelled = (match for match in _SPELLED.finditer(text) if not any(start < match.end() and match.start() < end for start, end in taken))
-    found += [_from_words(text, match) for match in spelled]
+    parts = [match for match in _SCALE_PARTS.finditer(text) if not _overlaps(match, taken)]
+    of_scales = [match.span() for match in parts]
+    taken = sorted((*taken, *of_scales))
+    found += [_from_part(text, match) for match in parts]
+    found += [_from_words(text, match) for match in _SPELLED.finditer(text) if not _overlaps(match, taken)]
     found = _share_units(text, sorted(found, key=lambda number: number.start))
-    return tuple(sorted((*found, *_weak_numbers(text)), key=lambda number: number.start))
+    weak = [number for number in _weak_numbers(text) if not _is_inside(number, of_scales)]
+    return tuple(sorted((*found, *weak), key=lambda number: number.start))
+
+
+def _overlaps(match: re.Match[str], taken: Sequence[tuple[int, int]]) -> bool:
+    """Whether a match has a character in common with one of the spans, which are in order and apart."""
+    before = bisect_left(taken, (match.end(), 0)) - 1
+    return before >= 0 and taken[before][1] > match.start()
+
+
+def _is_inside(number: Number, spans: Sequence[tuple[int, int]]) -> bool:
+    before = bisect_left(spans, (number.start + 1, 0)) - 1
+    return before >= 0 and spans[before][1] > number.start
 
 
 def match_numbers(original: str, variant: str) -> NumberMatch:
@@ -127,9 +155,11 @@ def match_numbers(original: str, variant: str) -> NumberMatch:
     sources, stated = find_numbers(original), find_numbers(variant)
     firm = [number for number in sources if number.kind != "weak"]
     said = [number for number in stated if number.kind != "weak"]
+    any_source = _distinct(sources)
+    apart = {number: _apart(number, any_source) for number in said}
     spaced = _spaced_thousands(variant, sources)
-    checked = [number for number in said if not _is_small_word(number) and not any(start <= number.start < end for start, end in spaced)]
-    any_source, any_stated = _distinct(sources), _distinct(stated)
+    checked = [number for number in said if not (_is_small_word(number) or apart[number] or _is_inside(number, spaced))]
+    any_stated = _distinct((*stated, *(part for parts in apart.values() for part in parts)))
     kept = tuple(number for number in firm if any(_accounts_for(number, other) for other in any_stated))
     dropped = tuple(number for number in firm if not any(_accounts_for(number, other) for other in any_stated))
     return NumberMatch(
@@ -146,8 +176,15 @@ def _spaced_thousands(variant: str, sources: Sequence[Number]) -> list[tuple[int
     return [
         match.span()
         for match in _SPACED_THOUSANDS.finditer(variant)
-        if any(_close(source.value, float(match.group().replace(" ", ""))) for source in sources)
+        if any(_close(source.value, _parse_value(match.group().replace(" ", ""))[0]) for source in sources)
     ]
+
+
+def _apart(number: Number, sources: Sequence[Number]) -> list[Number]:
+    """The two numbers that "groups of a hundred and twenty" may mean, where the original has both of them; else none."""
+    words = re.split(r"\s+and\s+", number.written) if number.kind == "words" else []
+    parts = [replace(number, value=_spelled_value(part), kind="weak") for part in words]
+    return parts if len(parts) > 1 and all(any(_accounts_for(source, part) for source in sources) for part in parts) else []
 
 
 def _distinct(numbers: Sequence[Number]) -> list[Number]:
@@ -186,8 +223,8 @@ def _from_digits(text: str, match: re.Match[str]) -> Number | None:
         return None  # 3D, 30B, 2a: a name
     if match["power"]:
         value, precision = value * 10.0 ** int(match["power"]), precision * 10.0 ** int(match["power"])
-    elif match["exponent"] and value > 0 and abs(int(match["exponent"])) <= _MAX_EXPONENT:
-        value, precision = value ** int(match["exponent"]), 0.0
+    elif match["exponent"] and (raised := _raised(value, match["exponent"])) is not None:
+        value, precision = raised, 0.0
     scale_match = None if rest else _SCALE_AFTER.match(text, match.end())
     scale = _SCALES[scale_match[1].casefold()] if scale_match else 1e3 if rest == "k" else 1.0
     end = scale_match.end() if scale_match else match.end("value")
@@ -196,6 +233,14 @@ def _from_digits(text: str, match: re.Match[str]) -> Number | None:
     kind = "weak" if rest in _ORDINAL_ENDINGS and value <= _COUNTABLE else "digits"
     hedged = bool(_HEDGE.search(text[max(0, start - _HEDGE_CHARS) : start]))
     return Number(value * scale, unit, text[start:end], kind, precision * scale, start, hedged)
+
+
+def _raised(value: float, exponent: str) -> float | None:
+    """``value`` to the power of ``exponent``; None where that is no power that a text would state."""
+    if value <= 0 or len(exponent) > 1 + len(str(_MAX_EXPONENT)):
+        return None
+    power = int(exponent)
+    return value**power if abs(power) * max(1.0, abs(math.log10(value))) <= _MAX_EXPONENT else None
 
 
 def _unit_of(text: str, match: re.Match[str], scale_match: re.Match[str] | None) -> str:
@@ -209,10 +254,11 @@ def _parse_value(written: str) -> tuple[float, float]:
     """Value and step of the last digit. A comma before three digits separates thousands, any other one is a decimal comma."""
     digits = written.replace(",", "") if _THOUSANDS.fullmatch(written) else written.replace(",", ".")
     whole, point, decimals = digits.partition(".")
+    whole, decimals = whole[:_MAX_DIGITS], decimals[:_MAX_DIGITS]
+    value, significant = float(f"{whole}.{decimals}" if point else whole), whole.rstrip("0")
     if point:
-        return float(digits), 10.0 ** -len(decimals)
-    zeros = len(whole) - len(whole.rstrip("0")) if int(whole) else 0
-    return float(digits), 10.0**zeros
+        return value, 10.0 ** -len(decimals)
+    return value, 10.0 ** (len(whole) - len(significant)) if significant else 1.0
 
 
 def _unit_at(text: str, end: int) -> str:
@@ -221,16 +267,31 @@ def _unit_at(text: str, end: int) -> str:
 
 
 def _from_words(text: str, match: re.Match[str]) -> Number:
+    first, *others = re.findall(r"[a-z]+", match.group().casefold())
+    kind = "weak" if first in {"a", "an"} and all(word in _SCALES for word in others) else "words"
+    return Number(_spelled_value(match.group()), _unit_at(text, match.end()), match.group(), kind, 1.0, match.start())
+
+
+def _spelled_value(written: str) -> float:
     total = current = 0.0
-    for word in re.findall(r"[a-z]+", match.group().casefold()):
+    for word in re.findall(r"[a-z]+", written.casefold()):
         scale = _SCALES.get(word)
         if scale is None:
             current += _ONES.get(word, _TENS.get(word, 0))
         else:
-            current = (current or 1.0) * scale
+            current = min((current or 1.0) * scale, _MAX_SPELLED)
             if scale > _SCALES["hundred"]:
                 total, current = total + current, 0.0
-    return Number(total + current, _unit_at(text, match.end()), match.group(), "words", 1.0, match.start())
+    return total + current
+
+
+def _from_part(text: str, match: re.Match[str]) -> Number:
+    """Half a million has the precision of 500,000, a quarter of one that of 250,000."""
+    scale = _SCALES[match["scale"].casefold()]
+    share, step = (0.75 if match["three"] else 0.25, 0.01) if match["quarter"] else (0.5, 0.1)
+    whole = _spelled_value(match["whole"]) if match["whole"] else 0.0
+    hedged = bool(_HEDGE.search(text[max(0, match.start() - _HEDGE_CHARS) : match.start()]))
+    return Number((whole + share) * scale, _unit_at(text, match.end()), match.group(), "words", step * scale, match.start(), hedged)
 
 
 def _weak_numbers(text: str) -> list[Number]:
@@ -244,7 +305,7 @@ def _weak_numbers(text: str) -> list[Number]:
         if match.group() in _ROMAN:
             found.append(Number(float(_ROMAN[match.group()]), "", match.group(), "weak", 0.0, match.start()))
     spaced = _SPACED_THOUSANDS.finditer(text)  # 60 000: thousands, or two numbers side by side
-    return found + [Number(float(match.group().replace(" ", "")), "", match.group(), "weak", 0.0, match.start()) for match in spaced]
+    return found + [Number(_parse_value(match.group().replace(" ", ""))[0], "", match.group(), "weak", 0.0, match.start()) for match in spaced]
 
 
 def _share_units(text: str, numbers: Sequence[Number]) -> list[Number]:
@@ -270,7 +331,7 @@ def _same_value(source: Number, other: Number) -> bool:
     """Equal; or rounded to fewer digits: to the nearest from decimals, up or down where it is hedged (over 60 for 64)."""
     if _close(source.value, other.value):
         return True
-    if other.kind != "digits" or other.precision <= source.precision:
+    if other.kind == "weak" or other.precision <= max(source.precision, 1.0 if other.kind == "words" else 0.0):
         return False
     return _close(source.value, other.value, other.precision if other.hedged else other.precision / 2 if "." in source.written else 0.0)
 

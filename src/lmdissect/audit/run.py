@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lmdissect.audit.judge import JUDGE, Judge, judge_prompt, judge_prompt_hash, parse_judgement, reasons_of_judgement
 from lmdissect.audit.lexicon import lexicon_hash
@@ -59,7 +59,8 @@ def audit_probe_set(  # noqa: PLR0913 - every part may be left out
     if not audited:
         message = f"{probe_set.source}: no variant text has an original, so there is nothing to audit"
         raise NothingToDoError(message)
-    by_variant = _rules_by_variant(probe_set, rules, recipes)
+    book = rules if rules is not None else read_rules()
+    by_variant = _rules_by_variant(probe_set, book, recipes or {})
 
     def check_stop() -> None:
         if stop:
@@ -76,7 +77,12 @@ def audit_probe_set(  # noqa: PLR0913 - every part may be left out
     return AuditResult(
         verdicts=tuple(verdicts),
         summaries={name: _summarize(name, verdicts, broken, rules) for name, rules in by_variant.items()},
-        settings=_settings(by_variant, similarity_name if similarity is not None else None, judge_name or "unnamed" if judge is not None else None),
+        settings=_settings(
+            by_variant,
+            _served_by_any(by_variant, probe_set.factors, book, recipes or {}),
+            similarity_name if similarity is not None else None,
+            judge_name or "unnamed" if judge is not None else None,
+        ),
     )
 
 
@@ -93,20 +99,29 @@ def audit_settings(
     Raises:
         UserInputError: A rule names a measure that does not exist.
     """
-    return _settings(_rules_by_variant(probe_set, rules, recipes), similarity_name, judge_name)
+    book = rules if rules is not None else read_rules()
+    by_variant = _rules_by_variant(probe_set, book, recipes or {})
+    return _settings(by_variant, _served_by_any(by_variant, probe_set.factors, book, recipes or {}), similarity_name, judge_name)
 
 
-def _rules_by_variant(probe_set: ProbeSet, rules: RuleBook | None, recipes: Mapping[str, Recipe] | None) -> dict[str, tuple[AuditRule, ...]]:
+def _rules_by_variant(probe_set: ProbeSet, book: RuleBook, recipes: Mapping[str, Recipe]) -> dict[str, tuple[AuditRule, ...]]:
     """Rules of every variant that has a text with an original, in report order."""
-    book, known = rules if rules is not None else read_rules(), recipes or {}
     originals = probe_set.by_variant().get(ORIGINAL, {})
     present = dict.fromkeys(text.variant for text in probe_set.texts if text.variant != ORIGINAL and text.document_id in originals)
-    return {name: book.rules_for(name, probe_set.factors[name], known.get(name)) for name in sort_variants(present, probe_set.factors)}
+    return {name: book.rules_for(name, probe_set.factors[name], recipes.get(name)) for name in sort_variants(present, probe_set.factors)}
 
 
-def _settings(by_variant: Mapping[str, Sequence[AuditRule]], similarity_name: str | None, judge_name: str | None) -> dict[str, object]:
+def _served_by_any(variants: Iterable[str], factors: Mapping[str, str], book: RuleBook, recipes: Mapping[str, Recipe]) -> list[str]:
+    """Variants that neither a recipe nor the book has rules for: a later audit by another book owes them nothing."""
+    return [name for name in variants if not book.knows(name, factors[name]) and (name not in recipes or recipes[name].audit is None)]
+
+
+def _settings(
+    by_variant: Mapping[str, Sequence[AuditRule]], served_by_any: Sequence[str], similarity_name: str | None, judge_name: str | None
+) -> dict[str, object]:
     return {
         "rules": {name: [rule.model_dump(mode="json") for rule in found] for name, found in by_variant.items()},
+        "rules_of_any": list(served_by_any),
         "rules_hash": rules_hash(by_variant),
         "measures": {"version": MEASURES_VERSION, "lexicon": lexicon_hash()},
         "similarity_model": similarity_name,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmdissect.errors import DamagedArtifactError
 from lmdissect.factors import ORIGINAL
+from lmdissect.probes.audit_form import check_audit_form
 from lmdissect.probes.card import write_card
 from lmdissect.probes.collection import Collection
 from lmdissect.probes.description import AuditEntry, ProbesFile, changed_files, data_file, read_description, recorded_files, write_description
@@ -35,7 +36,7 @@ def write_audit(folder: Path, audit: AuditResult) -> None:
 
     Args:
         folder: A folder that `write_probe_set` wrote.
-        audit: Verdicts on its texts; a text without a verdict counts as accepted.
+        audit: Verdicts on its texts; a text without a verdict counts as accepted. Settings and summaries as `AuditResult` describes them.
 
     Raises:
         UnreadableInputError: The folder is damaged or not ours.
@@ -67,7 +68,8 @@ def read_audit(folder: Path) -> AuditResult | None:
 
     Raises:
         UnreadableInputError: `probes.yaml` cannot be understood.
-        DamagedArtifactError: A file of the audit is missing or changed, or `audit.parquet` has other columns than ours; a new audit cures it.
+        DamagedArtifactError: A file of the audit is missing or changed, `audit.parquet` has other columns than ours, or settings and summaries are not of our
+            form; a new audit cures it.
     """
     probes = read_description(folder)
     if probes.audit is None:
@@ -75,6 +77,7 @@ def read_audit(folder: Path) -> AuditResult | None:
     if damaged := changed_files(folder, {_AUDIT_FILE: "", **probes.audit.files}):
         message = f"{folder}: {', '.join(damaged)} missing or changed since the audit: run lmdissect audit {folder} again"
         raise DamagedArtifactError(message)
+    check_audit_form(folder, probes)
     table = _read_verdicts(folder)
     summaries = {entry.variant: entry.audit for entry in probes.variants if entry.audit is not None}
     return AuditResult(tuple(map(_verdict, table.to_pylist())), summaries, probes.audit.settings)

@@ -35,6 +35,8 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _LARGEST = "10M<n<100M"
 _PATH_BEGIN = r"""
     (?<![\w.~%/\\:-])/+                                  # /home
+    | (?<![^\s"'(\[]-)(?<=-)/+(?=\w[\w.-]*/)             # -/srv/ann, and no pre-/post-test
+    | (?<=[%\u0080-\U0010ffff-])/+(?=(?:home|Users|root)/)  # %/home/ann, and no 5 %/year; é/home/ann, and no données/a
     | (?<=:)/(?![/])                                     # model:/home, and no http://host
     | (?i:\bfile:)/+                                     # file:///home
     | (?<![\w.~%/\\-])(?:[\w.-]+[/\\])*?\.\.[/\\]+       # ../../home, runs/../../home

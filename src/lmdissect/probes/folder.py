@@ -18,6 +18,7 @@ from typing import Literal
 
 from lmdissect.errors import StaleArtifactError, UnreadableInputError, UnusableOutputError
 from lmdissect.factors import ORIGINAL, resolve_factors, sort_variants
+from lmdissect.probes.audit_form import usable_summaries
 from lmdissect.probes.card import write_card
 from lmdissect.probes.collection import Collection, quoted
 from lmdissect.probes.description import (
@@ -257,7 +258,7 @@ def describe_texts(collection: Collection, probes: ProbesFile | None, source: st
         generators={name: entry.generator for name, entry in entries.items() if entry.generator is not None},
         prompt_hashes={name: entry.prompt_hash for name, entry in entries.items() if entry.prompt_hash is not None},
         instruction_hashes={name: entry.instruction_hash for name, entry in entries.items() if entry.instruction_hash is not None},
-        audits={name: entry.audit for name, entry in entries.items() if entry.audit is not None and probes is not None and probes.audit is not None},
+        audits=usable_summaries(probes) if probes is not None else {},
         licence=probes.licence if probes is not None else None,
         metadata=collection.metadata,
     )

@@ -1,7 +1,11 @@
 """Numbers of a pair: what is the same number, and what has no source."""
 
+import math
+import time
+
 import pytest
 
+from lmdissect.audit.measures import measure_pair
 from lmdissect.audit.numbers import find_numbers, match_numbers
 
 
@@ -129,3 +133,75 @@ def test_numbers_in_words_are_joined_only_where_they_are_one(text: str, values: 
 )
 def test_a_number_said_in_another_form_is_accounted_for(original: str, variant: str) -> None:
     assert match_numbers(original, variant).added == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("half a million dollars", [(500_000, "$")]),
+        ("a half-million people", [(500_000, "")]),
+        ("a quarter of a million cells", [(250_000, "")]),
+        ("three quarters of a million", [(750_000, "")]),
+        ("two and a half million", [(2_500_000, "")]),
+        ("in the third quarter a million came", []),
+    ],
+)
+def test_parts_of_a_million_are_read_whole(text: str, values: list[tuple[float, str]]) -> None:
+    assert _values(text) == values
+
+
+@pytest.mark.parametrize(
+    ("original", "variant"),
+    [
+        ("500,000 dollars", "half a million dollars"),
+        ("About half a million people", "Some 500,000 people"),
+        ("480,000 people", "nearly half a million people"),
+        ("250,000 cells", "a quarter of a million cells"),
+        ("30 rats", "thanks a million, 30 rats, a hundred times over"),
+        ("groups of 100 and 20", "groups of a hundred and twenty"),
+        ("a million cells", "1,000,000 cells"),
+    ],
+)
+def test_a_figure_of_speech_is_no_new_number(original: str, variant: str) -> None:
+    match = match_numbers(original, variant)
+    assert (match.added, match.unit_changed, match.displacing, match.dropped) == ((), (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("original", "variant", "added"),
+    [
+        ("480,000 people", "half a million people", ["half a million"]),
+        ("130 mice", "a hundred and twenty mice", ["a hundred and twenty"]),
+        ("100 mice, 30 rats", "a hundred and twenty mice", ["a hundred and twenty"]),
+        ("100 mice", "one million mice", ["one million"]),
+    ],
+)
+def test_a_definite_number_in_words_needs_a_source(original: str, variant: str, added: list[str]) -> None:
+    assert [number.written for number in match_numbers(original, variant).added] == added
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 5_000,
+        "1" + "0" * 5_000,
+        "0." + "1" * 5_000,
+        "1" * 5_000 + "^" + "9" * 5_000,
+        "10000^99",
+        "0.0001^-99",
+        "9" * 400 + " x 10^99",
+        "123" + " 000" * 2_000,
+        "two" + " hundred" * 500,
+    ],
+)
+def test_no_run_of_digits_ends_the_audit_or_accounts_for_anything(text: str) -> None:
+    measured = measure_pair("They gave 30 rats halothane.", f"They gave 31 rats halothane: {text}.")
+    assert math.isfinite(measured["numbers_unaccounted"])
+    assert [number.written for number in match_numbers(f"{text}, that is all", "31 rats").added] == ["31"]
+    assert match_numbers(text, text).added == ()
+
+
+def test_reading_numbers_takes_time_in_step_with_the_text() -> None:
+    started = time.process_time()
+    assert len(find_numbers("half a million and 3 mice, " * 10_000)) == 20_000
+    assert time.process_time() - started < 8

@@ -315,7 +315,7 @@ def test_the_whole_way_on_an_audited_set(tmp_path: Path) -> None:
         for text in _probe_set().texts
         if text.variant != "original"
     ]
-    write_audit(probes, AuditResult(tuple(verdicts), {}, {}))
+    write_audit(probes, AuditResult(tuple(verdicts), {}, {"rules": {}}))
     made = _run("make", str(probes), "--out", str(sheets), "--raters", "3")
     assert made.exit_code == 0, made.output
     assert "17 pairs of 6 documents for 3 readers" in made.stdout  # rejected texts among them
@@ -356,7 +356,7 @@ def test_another_probe_set_or_none_audited_is_refused(folder: Path, tmp_path: Pa
     plain = _run("read", str(folder), "--probes", str(tmp_path / "probes"))
     assert "holds no audit; run lmdissect audit" in str(plain.exception)
     write_probe_set(_probe_set(3), tmp_path / "fewer")
-    write_audit(tmp_path / "fewer", AuditResult((), {}, {}))
+    write_audit(tmp_path / "fewer", AuditResult((), {}, {"rules": {}}))
     other = _run("read", str(folder), "--probes", str(tmp_path / "fewer"))
     assert isinstance(other.exception, UserInputError)
     assert "not the texts of the sheet" in str(other.exception)

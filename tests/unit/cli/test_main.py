@@ -10,7 +10,23 @@ import pytest
 
 from lmdissect_cli import CliOutcome
 
-VERBS = ("demo", "download", "corpus", "rewrite", "audit", "sheets", "compare", "finetune", "score", "shift", "report", "show", "probes", "plan", "run")
+VERBS = (
+    "demo",
+    "download",
+    "corpus",
+    "rewrite",
+    "audit",
+    "sheets",
+    "compare",
+    "finetune",
+    "score",
+    "shift",
+    "report",
+    "show",
+    "probes",
+    "plan",
+    "run",
+)
 PROBES = '{"document_id": "1", "variant": "original", "text": "Iron is stored in ferritin."}\n'
 
 type_run = Callable[..., CliOutcome]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from lmdissect.cli.probes import app
 from lmdissect.errors import DamagedArtifactError, OutputLockedError, UnreadableInputError
+from lmdissect.pipeline.auditing import intact_audit
 from lmdissect.probes import audited, probe_fingerprint, read_audit, read_probe_set, write_audit, write_probe_set
 from lmdissect.records import AuditResult, ProbeSet, ProbeText, Verdict
 from lmdissect.store import hash_file, lock_folder
@@ -24,6 +26,7 @@ PROBES = ProbeSet(
     instruction_hashes={"rap": "77"},
     licence="CC0",
 )
+RULE = {"measure": "length_ratio", "minimum": 0.5, "maximum": None, "reason": "length"}
 
 
 def _audit(rejected: set[tuple[str, str]], rule: str = "copied") -> AuditResult:
@@ -35,8 +38,15 @@ def _audit(rejected: set[tuple[str, str]], rule: str = "copied") -> AuditResult:
     summaries = {}
     for variant in ("casual", "rap"):
         accepted = sum(verdict.accepted for verdict in verdicts if verdict.variant == variant)
-        summaries[variant] = {"num_texts": 3, "num_accepted": accepted, "acceptance_rate": accepted / 3, "rejected_by_rule": {rule: 3 - accepted}}
-    return AuditResult(verdicts, summaries, {"rules_hash": "ab"})
+        summaries[variant] = {
+            "num_texts": 3,
+            "num_accepted": accepted,
+            "acceptance_rate": accepted / 3,
+            "rejected_by_rule": {rule: 3 - accepted},
+            "not_measured": [],
+            "medians": {"length_ratio": 1.5},
+        }
+    return AuditResult(verdicts, summaries, {"rules": {"casual": [RULE], "rap": []}, "rules_hash": "ab"})
 
 
 @pytest.fixture
@@ -162,6 +172,55 @@ def test_verdicts_of_another_form_are_damage(folder: Path, change: Callable[[pa.
     assert read_audit(folder) == _audit(set())
 
 
+def _edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    probes = yaml.safe_load((folder / "probes.yaml").read_text(encoding="utf-8"))
+    change(probes)
+    (folder / "probes.yaml").write_text(yaml.safe_dump(probes), encoding="utf-8")
+
+
+def _casual(probes: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(entry["audit"] for entry in probes["variants"] if entry["variant"] == "casual")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda probes: probes["audit"].update(settings={}), r"audit\.settings\.rules: Field required"),
+        (lambda probes: probes["audit"]["settings"]["rules"].update(casual=[{"measure": "x"}]), r"audit\.settings\.rules\.casual\.0\.reason"),
+        (lambda probes: probes["audit"]["settings"]["rules"].update(casual=[RULE | {"minimum": "low"}]), r"rules\.casual\.0\.minimum"),
+        (lambda probes: probes["audit"]["settings"]["rules"].update(casual=[RULE | {"minimum": None}]), "give minimum, maximum, or both"),
+        (lambda probes: probes["audit"]["settings"].update(rules_of_any=7), r"audit\.settings\.rules_of_any"),
+        (lambda probes: _casual(probes).pop("num_texts"), r"variants: casual: audit\.num_texts: Field required"),
+        (lambda probes: _casual(probes).update(num_accepted="3"), r"variants: casual: audit\.num_accepted"),
+        (lambda probes: _casual(probes).update(acceptance_rate=None), r"variants: casual: audit\.acceptance_rate"),
+        (lambda probes: _casual(probes).update(rejected_by_rule=[1]), r"variants: casual: audit\.rejected_by_rule"),
+        (lambda probes: _casual(probes).pop("not_measured"), r"variants: casual: audit\.not_measured"),
+    ],
+)
+def test_settings_and_summaries_of_another_form_are_damage(folder: Path, change: Callable[[dict[str, Any]], object], place: str) -> None:
+    """No hash covers them: another maker's set, or an edited file, may hold anything."""
+    write_audit(folder, _audit({("1", "rap")}))
+    _edit(folder, change)
+    with pytest.raises(DamagedArtifactError, match=rf"probes\.yaml: .*{place}.*: run lmdissect audit .*probes again") as caught:
+        read_probe_set(str(folder))
+    assert "\n" not in str(caught.value)
+    assert _pairs(folder, include_rejected=True) == EVERYTHING
+    assert intact_audit(folder) is None
+    assert isinstance(CliRunner().invoke(app, ["show", str(folder)]).exception, DamagedArtifactError)
+    assert CliRunner().invoke(app, ["show", str(folder), "--rejected"]).exit_code == 0
+    write_audit(folder, _audit(set()))
+    assert read_audit(folder) == _audit(set())
+
+
+def test_more_than_we_write_is_no_damage(folder: Path) -> None:
+    write_audit(folder, _audit(set()))
+    _edit(folder, lambda probes: (_casual(probes).update(later=1), probes["audit"]["settings"].update(later={"a": 1})))
+    there = read_audit(folder)
+    assert there is not None
+    assert there.settings["later"] == {"a": 1}
+
+
 def test_a_summary_without_its_audit_is_not_believed(folder: Path) -> None:
     """A report would mix the rate of texts that are not here with that of a later audit."""
     less = _audit(set())
@@ -170,7 +229,7 @@ def test_a_summary_without_its_audit_is_not_believed(folder: Path) -> None:
         entry["audit"] = less.summaries.get(entry["variant"])
     (folder / "probes.yaml").write_text(yaml.dump(probes, Dumper=yaml.SafeDumper), encoding="utf-8")
     assert read_probe_set(str(folder)).audits == {}
-    write_audit(folder, AuditResult(less.verdicts, {"casual": less.summaries["casual"]}, {}))
+    write_audit(folder, AuditResult(less.verdicts, {"casual": less.summaries["casual"]}, less.settings))
     assert set(read_probe_set(str(folder)).audits) == {"casual"}
 
 
@@ -187,14 +246,32 @@ def test_an_imported_set_keeps_its_audit_whole(folder: Path, tmp_path: Path) -> 
     assert _pairs(tmp_path / "copy", include_rejected=True) == EVERYTHING
     assert "**Not audited.**" not in (tmp_path / "copy" / "README.md").read_text(encoding="utf-8")
     write_audit(tmp_path / "copy", _audit(set()))
-    assert "unchanged, reused" in _import(folder, tmp_path / "copy").stdout
+    again = _import(folder, tmp_path / "copy")
+    assert "unchanged, reused" in again.stdout
     assert read_audit(tmp_path / "copy") == _audit(set())  # a later audit of the copy stays
+    assert "rejected by the audit" not in again.stdout
+    assert "copy keeps the audit it has, which is another one" in again.stderr
+
+
+def test_an_import_tells_of_the_audit_that_is_there_afterwards(folder: Path, tmp_path: Path) -> None:
+    write_audit(folder, _audit({("1", "rap")}))
+    first = _import(folder, tmp_path / "copy")
+    assert "rejected by the audit: rap 1 " in first.stdout
+    write_audit(folder, _audit(set()))  # the set is audited anew
+    again = _import(folder, tmp_path / "copy")
+    assert "rejected by the audit: rap 1 " in again.stdout
+    assert "copy keeps the audit it has" in again.stderr
+    same = _import(tmp_path / "copy", tmp_path / "third")
+    assert "keeps the audit" not in same.stderr + _import(tmp_path / "copy", tmp_path / "third").stderr
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "copy"), "--limit", "0"]).stdout
+    assert "rejected by the audit: rap 1 " in shown
 
 
 def test_an_import_that_changes_what_was_audited_says_so(folder: Path, tmp_path: Path) -> None:
     write_audit(folder, _audit({("1", "rap")}))
     told = _import(folder, tmp_path / "copy", "--factor", "rap=topic")
     assert "--factor changes what was audited: all texts are taken, without the audit; run lmdissect audit" in told.stderr
+    assert "rejected by the audit" not in told.stdout
     assert read_audit(tmp_path / "copy") is None
     there = read_probe_set(str(tmp_path / "copy"))
     assert (there.audits, len(there.texts)) == ({}, 9)

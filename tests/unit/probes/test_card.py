@@ -121,7 +121,9 @@ def test_datasets_opens_every_configuration(tmp_path: Path) -> None:
         for text in probe_set.texts
         if text.variant != "original"
     )
-    write_audit(tmp_path / "set", AuditResult(verdicts, {"casual": {"num_accepted": 2}, "default": {"num_accepted": 0}}, {}))
+    rest: dict[str, object] = {"num_texts": 3, "rejected_by_rule": {}, "not_measured": [], "medians": {}}
+    summaries = {name: {"num_accepted": count, "acceptance_rate": count / 3, **rest} for name, count in (("casual", 2), ("default", 0))}
+    write_audit(tmp_path / "set", AuditResult(verdicts, summaries, {"rules": {}}))
 
     def counts(config: str | None) -> dict[str, int]:
         loaded = datasets.load_dataset(str(tmp_path / "set"), config, cache_dir=str(tmp_path / "cache"))
@@ -157,6 +159,15 @@ def test_datasets_opens_every_configuration(tmp_path: Path) -> None:
         ("/srv/my set/a.jsonl with the control /srv/x y/c.json", "a.jsonl with the control c.json"),
         ("openai/gpt-4 at https://api.openai.com/v1/chat, 5 / 6, n/a", "openai/gpt-4 at https://api.openai.com/v1/chat, 5 / 6, n/a"),
         ("runs/probes", "runs/probes"),
+        ("-/home/ann/x", "-x"),
+        ("a, -/srv/ann/x.json", "a, -x.json"),
+        ("x-/home/ann/x", "x-x"),
+        ("%/home/ann/x", "%x"),
+        ("100%/root/x", "100%x"),
+        ("é/home/ann/x", "éx"),
+        ("é/Users/ann lee/x", "éx"),
+        ("5 %/week/kg, pre-/post-test/retest, données/data/x, 日本/東京/大阪", "5 %/week/kg, pre-/post-test/retest, données/data/x, 日本/東京/大阪"),
+        ("-/- mice and 5/6", "-/- mice and 5/6"),
     ],
 )
 def test_folders_of_the_maker_are_hidden(source: str, shown: str) -> None:

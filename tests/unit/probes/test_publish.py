@@ -46,8 +46,17 @@ def _audit() -> AuditResult:
     )
     return AuditResult(
         verdicts,
-        {"casual": {"num_texts": 20, "num_accepted": 19, "acceptance_rate": 0.95}},
-        {"rules_hash": "x", "similarity_model": "../../home/ann/secret/minilm", "judge": {"name": "file:///home/ann/secret/judge"}},
+        {
+            "casual": {
+                "num_texts": 20,
+                "num_accepted": 19,
+                "acceptance_rate": 0.95,
+                "rejected_by_rule": {"m": 1},
+                "not_measured": [],
+                "medians": {"m": 1.0},
+            }
+        },
+        {"rules": {}, "rules_hash": "x", "similarity_model": "../../home/ann/secret/minilm", "judge": {"name": "file:///home/ann/secret/judge"}},
     )
 
 
@@ -96,7 +105,7 @@ def test_what_is_pushed_is_pulled(folder: Path, hub: HubServer, tmp_path: Path) 
     here, there = (read_probe_set(str(path), include_rejected=True) for path in (folder, tmp_path / "pulled"))
     generators = {"casual": "a model", "paraphrase": "local (model.gguf)"}
     assert dataclasses.replace(there, source="") == dataclasses.replace(here, source="", generators=generators)
-    settings = {"rules_hash": "x", "similarity_model": "minilm", "judge": {"name": "judge"}}
+    settings = {"rules": {}, "rules_hash": "x", "similarity_model": "minilm", "judge": {"name": "judge"}}
     assert read_audit(tmp_path / "pulled") == dataclasses.replace(_audit(), settings=settings)
     for name in (*splits, "audit.parquet"):
         assert (tmp_path / "pulled" / name).read_bytes() == (folder / name).read_bytes()
