@@ -12,6 +12,7 @@ import pytest
 
 from llm_servers import always, in_turn, serving, storm, told_again
 from lmdissect.errors import LmdissectError, RunFailedError, UserInputError
+from lmdissect.progress import SilentProgress
 from lmdissect.rewrite import ChatEndpoint, Outcome, Price, RewriteConfig, RewriteSummary, rewrite_documents
 from lmdissect.rewrite.ledger import Ledger, LedgerRow
 from rewriting import CASUAL, CONTROL, documents
@@ -58,7 +59,7 @@ def test_what_passes_leaves_no_trace_in_the_probes(tmp_path: Path, behaviour: st
         ("half json", Outcome.MALFORMED_RESPONSE, 2), ("html", Outcome.MALFORMED_RESPONSE, 2), ("not a completion", Outcome.MALFORMED_RESPONSE, 2),
         ("no message", Outcome.MALFORMED_RESPONSE, 2), ("surrogate", Outcome.MALFORMED_RESPONSE, 2),
         ("400", Outcome.BAD_REQUEST, 1), ("400 too large", Outcome.BAD_REQUEST, 1),
-        ("400 filter", Outcome.CONTENT_FILTER, 2), ("403", Outcome.CONTENT_FILTER, 2),
+        ("400 filter", Outcome.CONTENT_FILTER, 2), ("403", Outcome.FORBIDDEN, 1),
         ("empty choices", Outcome.NO_CHOICES, 2), ("length", Outcome.CUT_OFF, 2), ("content_filter", Outcome.CONTENT_FILTER, 2),
         ("refusal field", Outcome.REFUSAL, 2), ("refusal text", Outcome.REFUSAL, 2), ("empty", Outcome.EMPTY, 2), ("null", Outcome.EMPTY, 2),
         ("preamble alone", Outcome.PREAMBLE, 2), ("wrong language", Outcome.WRONG_LANGUAGE, 2), ("unchanged", Outcome.UNCHANGED_COPY, 2),
@@ -91,7 +92,7 @@ def test_a_403_met_while_the_first_answer_is_being_written_is_about_that_request
     monkeypatch.setattr(Ledger, "record", record_slowly)
     with serving(in_turn("ok", "403")) as server:
         summary = rewrite(server.url, tmp_path / "out", number=2, config=ONCE)
-    assert named(summary) == {"ok": 1, "content_filter": 1}
+    assert named(summary) == {"ok": 1, "forbidden": 1}
 
 
 @pytest.mark.parametrize("behaviour", ["refusal text", "length", "unchanged"])
@@ -257,7 +258,7 @@ def written(folder: Path) -> Counter[str]:
 ONCE = CONFIG.model_copy(update={"fault_retries": 0, "attempts": 1})
 
 
-@pytest.mark.parametrize(("behaviour", "outcome"), [("500", "server_error"), ("400", "bad_request"), ("403", "content_filter")])
+@pytest.mark.parametrize(("behaviour", "outcome"), [("500", "server_error"), ("400", "bad_request"), ("403", "forbidden")])
 def test_many_poisonous_documents_end_no_run_of_a_server_that_answers(tmp_path: Path, behaviour: str, outcome: str) -> None:
     """Also where a rerun has nothing else to ask."""
     with serving(poisoned(behaviour, 6)) as server:
@@ -272,6 +273,77 @@ def test_what_ends_a_run_leaves_its_outcomes(tmp_path: Path) -> None:
         rewrite(server.url, tmp_path / "out", number=30, config=ONCE.model_copy(update={"concurrency": 1, "max_concurrency": 1}))
     assert written(tmp_path / "out") == {"ok": 3, "not_asked": 27}
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+class Listening(SilentProgress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+ALONE = ONCE.model_copy(update={"concurrency": 1, "max_concurrency": 1})
+
+
+def test_a_key_that_is_refused_in_a_later_run_costs_no_document(tmp_path: Path) -> None:
+    with serving() as server:
+        rewrite(server.url, tmp_path / "out", number=3)
+        server.behaviours = always("403")
+        for _ in range(2):
+            with pytest.raises(UserInputError, match=r"HTTP 403 .*run the same command again"):
+                rewrite(server.url, tmp_path / "out", number=6)
+        assert server.seen["403"] == 1 + 2
+        server.behaviours = always("ok")
+        assert named(rewrite(server.url, tmp_path / "out", number=6)) == {"ok": 6}
+
+
+def test_a_key_that_is_revoked_in_a_run_costs_no_document(tmp_path: Path) -> None:
+    progress = Listening()
+    with serving(in_turn(*["ok"] * 5, "403")) as server:
+        endpoint = ChatEndpoint("m", base_url=server.url, timeout_s=5.0)
+        summary = rewrite_documents(documents(45), [CASUAL], endpoint, ALONE, tmp_path / "out", progress=progress)
+        assert named(summary) == {"ok": 5, "forbidden": 40}
+        assert ["refused the last 40 requests (403)" in line for line in progress.said] == [True]
+        server.behaviours = always("ok")
+        summary = rewrite(server.url, tmp_path / "out", number=45)
+    assert (named(summary), summary.num_sent) == ({"ok": 45}, 40)
+
+
+def test_a_first_document_that_is_forbidden_ends_one_run_alone(tmp_path: Path) -> None:
+    with serving(lambda _number, body: "403" if "had 0 patients" in told_again(body) else "ok") as server:
+        with pytest.raises(UserInputError, match=r"where the key is right, it goes on past this request"):
+            rewrite(server.url, tmp_path / "out", number=20)
+        for num_sent in (20, 1):
+            summary = rewrite(server.url, tmp_path / "out", number=20)
+            assert (named(summary), summary.num_sent) == ({"ok": 19, "forbidden": 1}, num_sent)
+
+
+def test_a_key_that_never_was_good_is_no_success_however_often_it_is_tried(tmp_path: Path) -> None:
+    with serving("403") as server:
+        for _ in range(4):
+            with pytest.raises(UserInputError, match="HTTP 403"):
+                rewrite(server.url, tmp_path / "out", number=2)
+
+
+def test_what_was_doubted_is_asked_again_also_after_a_run_that_did_not_ask_it(tmp_path: Path) -> None:
+    with serving("400") as server:
+        with pytest.raises(RunFailedError, match="they are asked again then"):
+            rewrite(server.url, tmp_path / "out", number=20, config=ALONE)
+        server.behaviours = always("ok")
+        assert named(rewrite(server.url, tmp_path / "out", number=2)) == {"ok": 2}
+        assert named(rewrite(server.url, tmp_path / "out", number=20)) == {"ok": 20}
+
+
+def test_what_is_rejected_in_a_run_without_any_answer_is_asked_again(tmp_path: Path) -> None:
+    with serving("400") as server:
+        assert named(rewrite(server.url, tmp_path / "out", number=2)) == {"bad_request": 2}
+        server.behaviours = lambda _number, body: "400" if "had 0 patients" in told_again(body) else "ok"
+        for num_sent in (2, 0):  # one is rejected among others that are answered: final
+            summary = rewrite(server.url, tmp_path / "out", number=2)
+            assert (named(summary), summary.num_sent) == ({"bad_request": 1, "ok": 1}, num_sent)
 
 
 @pytest.mark.parametrize("behaviour", ["400", "400 too large"])
@@ -290,6 +362,48 @@ def test_one_document_at_capacity_for_ever_is_its_own_outcome(tmp_path: Path) ->
     with serving(poisoned("429", 20), latency_s=0.02) as server:
         for _ in range(2):
             assert named(rewrite(server.url, tmp_path / "out", number=21, config=config)) == {"ok": 20, "server_error": 1}
+
+
+@pytest.mark.parametrize("number", [5, 6])
+def test_last_documents_at_capacity_for_ever_end_a_run_each_and_no_more(tmp_path: Path, number: int) -> None:
+    config = CONFIG.model_copy(update={"patience_s": 0.5, "concurrency": 1, "max_concurrency": 1})
+    with serving(poisoned("429", 4)) as server:
+        for _ in range(number - 4):
+            with pytest.raises(RunFailedError, match=r"at capacity \(429\)"):
+                rewrite(server.url, tmp_path / "out", number=number, config=config)
+        for _ in range(2):
+            assert named(rewrite(server.url, tmp_path / "out", number=number, config=config)) == {"ok": 4, "server_error": number - 4}
+
+
+@pytest.mark.parametrize("num_answered", [0, 3])
+@pytest.mark.parametrize("behaviour", ["silence", "html"])
+def test_a_server_that_answers_nothing_in_a_run_is_asked_ten_times(tmp_path: Path, behaviour: str, num_answered: int) -> None:
+    """Also in the runs after it: what was asked once is not a document that the server cannot digest."""
+    config = RewriteConfig(timeout_s=0.2)
+    with serving() as server:
+        if num_answered:
+            rewrite(server.url, tmp_path / "out", number=num_answered, config=config)
+        server.behaviours = always(behaviour)
+        for number in range(1, 4):
+            with pytest.raises(RunFailedError, match="does not answer any more"):
+                rewrite(server.url, tmp_path / "out", number=200, config=config)
+            assert server.seen[behaviour] <= 12 * number
+        server.behaviours = always("ok")
+        assert named(rewrite(server.url, tmp_path / "out", number=200, config=config.model_copy(update={"timeout_s": 5.0}))) == {"ok": 200}
+
+
+def test_a_quick_hiccup_at_the_start_ends_no_run(tmp_path: Path) -> None:
+    with serving(in_turn(*["503"] * 20, "ok")) as server:
+        assert named(rewrite(server.url, tmp_path / "out", number=40, config=RewriteConfig(timeout_s=5.0))) == {"ok": 40}
+
+
+def test_what_was_given_up_is_tried_once_while_nothing_else_is_answered(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"fault_retries": 2})
+    with serving(poisoned("silence", 4)) as server:
+        for num_tries in (2 * 3, 2, 2):
+            before = server.seen["silence"]
+            assert named(rewrite(server.url, tmp_path / "out", number=6, config=config)) == {"ok": 4, "timeout": 2}
+            assert server.seen["silence"] - before == num_tries
 
 
 def test_a_recalled_dialect_is_kept_when_a_document_is_too_long(tmp_path: Path) -> None:

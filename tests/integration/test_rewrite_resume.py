@@ -180,7 +180,38 @@ def test_a_damaged_row_is_asked_for_again_and_said(tmp_path: Path) -> None:
     summary = rewrite_documents(documents(5), [CASUAL], generator, CONFIG, tmp_path / "out", progress=Listening())
     assert generator.num_sent == 6
     assert all("by a script" in (outcome.text or "") for outcome in summary.outcomes)
-    assert any("did not match their checksums" in line for line in Listening.said)
+    assert [line.split(": ")[1] for line in Listening.said if "checksum" in line] == ["1 rows did not match their checksums and were asked for again"]
+
+
+_HALTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from lmdissect.rewrite import ChatEndpoint, RewriteConfig, rewrite_documents
+from rewriting import CASUAL, documents
+config = RewriteConfig(attempts=1, concurrency=2, max_concurrency=2)
+rewrite_documents(documents(400), [CASUAL], ChatEndpoint("m", base_url=sys.argv[2]), config, Path(sys.argv[3]))
+"""
+
+
+def test_a_run_that_is_killed_while_it_ends_leaves_no_rejection_for_good(tmp_path: Path) -> None:
+    """A hundred rejections end the run, and it is killed while one request is still in flight."""
+    with serving(lambda number, _body: "ok" if number < 3 else "silence" if number == 10 else "400") as server:
+        command = [sys.executable, "-c", _HALTED, str(Path(__file__).parents[1]), server.url, str(tmp_path / "out")]
+        process = subprocess.Popen(command)
+        deadline_s = time.monotonic() + 60
+        while server.seen["400"] < 100 and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        time.sleep(1.0)  # it has the last rejection by now, and waits
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+        assert server.seen["400"] == 100
+        server.behaviours = lambda _number, _body: "ok"
+        summary = rewrite_documents(
+            documents(400), [CASUAL], ChatEndpoint("m", base_url=server.url), CONFIG.model_copy(update={"attempts": 1}), tmp_path / "out"
+        )
+    assert summary.counts() == {"casual": {"ok": 400}}
 
 
 def test_stopping_keeps_what_was_answered(tmp_path: Path) -> None:

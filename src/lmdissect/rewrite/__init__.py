@@ -14,11 +14,12 @@ from lmdissect.rewrite.generator import Generator
 from lmdissect.rewrite.outcomes import Outcome
 from lmdissect.rewrite.prices import Price, generator_price
 from lmdissect.rewrite.questions import Question
-from lmdissect.rewrite.run import RewriteWork, ask_questions, open_work, outcomes_as_they_stand, rewrite_documents
+from lmdissect.rewrite.run import AskedQuestions, RewriteWork, ask_questions, open_work, outcomes_as_they_stand, rewrite_documents
 from lmdissect.rewrite.scripted import ScriptedGenerator
 from lmdissect.rewrite.summary import RewriteSummary, make_probe_set
 
 __all__ = [
+    "AskedQuestions",
     "BatchExport",
     "BatchImport",
     "ChatEndpoint",

@@ -1,7 +1,6 @@
 """One rewrite, from its prompt to its outcome: look into the ledger, ask, wait, ask again, give it a name."""
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +16,10 @@ from lmdissect.rewrite.limiter import AdaptiveLimiter, LimiterClosedError, fault
 from lmdissect.rewrite.outcomes import ASKED_AGAIN, REJECTIONS, Outcome, RawAnswer
 from lmdissect.rewrite.prices import Budget, BudgetReachedError
 from lmdissect.rewrite.prompt import Prompt, write_prompt
+from lmdissect.rewrite.server_health import ServerHealth
 
 __all__ = ["AskedTask", "Asker", "RewriteOutcome", "RewriteTask", "begin_row", "dialect_note", "output_limit"]
 
-_REFUSED_CONNECTIONS = 2
-_GIVEN_UP_IN_A_ROW = 10
-_REJECTED_IN_A_ROW = 10
-_REJECTED_AFTER_ANSWERS = 100
-_SILENCE_S = 120.0
-"""A server that answered less than so many seconds ago is not down, whatever a few documents do to it."""
 _SHORTEST_LIMIT = 256
 _LIMIT_STEP = 64
 _TOKENS_PER_BYTE = 0.75
@@ -158,27 +152,23 @@ class Asker:
         num_sent: Requests sent in this run, every try counted.
         num_capacity_refusals: How many of them met a server at capacity (429).
         halted: Why no more requests are sent; None while they are.
+        health: What was seen of the server.
     """
 
     def __init__(self, generator: Generator, config: RewriteConfig, ledger: Ledger, limiter: AdaptiveLimiter, budget: Budget) -> None:
         self.num_sent = 0
         self.num_capacity_refusals = 0
         self.halted: Exception | None = None
+        self.health = ServerHealth(generator, config, ledger)
         self._generator = generator
         self._config = config
         self._ledger = ledger
         self._limiter = limiter
         self._budget = budget
         self._noted = ledger.note(dialect_note(generator, config))
-        self._in_contact = False
-        self._given_up_in_a_row = 0
-        self._rejected_in_a_row: list[str] = []
-        self._doubt_note = f"rejected by {generator.name} at {generator.location} when nothing else was answered"
-        self._doubted: set[str] = set(json.loads(ledger.note(self._doubt_note) or "[]"))
-        self._answered_at_s: float | None = None  # monotonic; of the last answer in this run
-        self._answered_before: bool | None = None
         self._under_way: dict[str, asyncio.Task[LedgerRow]] = {}
         self._ending = asyncio.Event()
+        self._alone = asyncio.Lock()
 
     @property
     def spent_usd(self) -> float | None:
@@ -208,7 +198,7 @@ class Asker:
                 return self._outcomes(task, rows, judged), request
             rows.append(row)
             judged = self._judge(row, request, task)
-            if not self._is_settled(row):
+            if not self.health.is_settled(row):
                 return self._outcomes(task, rows, judged), request
             if judged.outcome not in ASKED_AGAIN:
                 break
@@ -248,7 +238,7 @@ class Asker:
         while True:
             request = self.request(task, attempt)
             row = self._ledger.find(request.key)
-            if row is not None and self._is_settled(row):
+            if row is not None and self.health.is_settled(row):
                 return request, row
             asking = self._under_way.get(request.key)
             try:
@@ -262,20 +252,6 @@ class Asker:
             except DialectChangedError:
                 continue
 
-    def _is_settled(self, row: LedgerRow) -> bool:
-        """Whether a row is what became of its request: no fault, and no rejection from a run in which the server rejected everything."""
-        is_doubtful = row.answer.problem in REJECTIONS and row.key in self._doubted
-        return not row.answer.is_fault and not is_doubtful
-
-    def _answers_others(self) -> bool:
-        """Whether this writer has answered a request, in this run or an earlier one."""
-        if self._answered_at_s is not None:
-            return True
-        if self._answered_before is None:
-            writer = (self._generator.name, self._generator.location)
-            self._answered_before = any((row.model, row.location) == writer and row.answer.problem is None for row in self._ledger.rows())
-        return self._answered_before
-
     async def _ask(self, request: RewriteRequest, task: AskedTask, earlier: LedgerRow | None) -> LedgerRow:
         """Send a request until there is an answer or it is given up; the row is committed when this returns."""
         row = begin_row(request, task, self._generator.name, earlier)
@@ -284,14 +260,13 @@ class Asker:
         while True:
             async with self._budget.reserved(self._budget.worst_usd(request)), self._limiter.slot() as sent_at_s:
                 try:
-                    answer = await self._send(request)
+                    answer = await self._send(request, earlier)
                 except AtCapacityError as busy:
                     row = replace(row, tries=row.tries + 1, capacity_refusals=row.capacity_refusals + 1)
                     refused_since_s = sent_at_s if refused_since_s is None else refused_since_s
-                    if not self._is_refused_alone(refused_since_s, earlier):
-                        self._at_capacity(sent_at_s, busy)
+                    if not (self._is_refused_alone(refused_since_s, earlier) or self._ends_at_capacity(sent_at_s, busy)):
                         continue
-                    said = f"at capacity (429) for this request for {self._config.patience_s:g} s, while others were answered"
+                    said = f"at capacity (429) for this request for {self._config.patience_s:g} s, while others were answered, before or meanwhile"
                     row = replace(row, answer=RawAnswer(problem=Outcome.SERVER_ERROR, detail=said))
                     await self._ledger.record(row)
                     return row
@@ -301,20 +276,30 @@ class Asker:
                     answer = RawAnswer(problem=fault.outcome, detail=fault.detail)
                     row = self._tried(row, request, answer, sent_at_s, may_be_billed=fault.may_be_billed)
                     if self._gives_up(fault, num_faults, earlier):
+                        row = self._kept(row, earlier)
                         await self._ledger.record(row)
                         return row
                     if fault.may_be_billed:
-                        await self._ledger.record(row)  # should the run end while this one waits, what it may have cost is known
+                        await self._ledger.record(self._kept(row, earlier))  # should the run end while this one waits, what it may have cost is known
                 else:
                     self._limiter.succeeded()
-                    self._in_contact, self._given_up_in_a_row = True, 0
                     row = self._tried(row, request, answer, sent_at_s, may_be_billed=answer.problem not in REJECTIONS)
                     await self._ledger.record(row)  # the slot is held until then: what a kill loses is never more than what is in flight
-                    self._has_ended(row)
+                    self._halt_for(self.health.saw_response(row, earlier))
                     return row
             await self._wait(fault_wait_s(self._config.seed, request.key, num_faults))
 
-    async def _send(self, request: RewriteRequest) -> RawAnswer:
+    async def _send(self, request: RewriteRequest, earlier: LedgerRow | None) -> RawAnswer:
+        """Send once; one request after the other until the first answer of the run, so that what ends the run there is asked of few."""
+        if not self.health.has_answered:
+            async with self._alone:
+                if self.halted is not None:
+                    raise LimiterClosedError
+                if not self.health.has_answered:
+                    return await self._send_now(request, earlier)
+        return await self._send_now(request, earlier)
+
+    async def _send_now(self, request: RewriteRequest, earlier: LedgerRow | None) -> RawAnswer:
         self.num_sent += 1
         try:
             answer = await self._generator.send(request)
@@ -322,60 +307,37 @@ class Asker:
             self.num_sent -= not changed.was_sent
             raise
         except ForbiddenError as error:
-            if not self._answers_others():
-                self.halt(error)
-                raise LimiterClosedError from error
-            answer = RawAnswer(problem=Outcome.CONTENT_FILTER, detail=error.detail)  # the key is good for others: this is about the request
+            self._halt_for(self.health.saw_forbidden(error, earlier))
+            answer = RawAnswer(problem=Outcome.FORBIDDEN, detail=error.detail)
         except LmdissectError as error:  # nothing more can be had from this server
             self.halt(error)
             raise LimiterClosedError from error
         if answer.problem not in REJECTIONS:
-            self._answered_at_s = time.monotonic()  # before the row is written: another request may meet its 403 while it is
+            self.health.saw_answer()  # before the row is written: another request may meet its 403 while it is
         dialect = self._generator.dialect()
         if dialect is not None and dialect != self._noted:
             self._ledger.write_note(dialect_note(self._generator, self._config), dialect)
             self._noted = dialect
         return answer
 
-    def _has_ended(self, row: LedgerRow) -> None:
-        """Count answers and rejections; halts a run in which the server rejects everything, and has its rejections asked again by the next."""
-        if row.answer.problem not in REJECTIONS:
-            self._rejected_in_a_row.clear()
-            self._doubted.discard(row.key)
-            return
-        if row.key in self._doubted and self._answers_others():
-            return  # it stops no second run; it stays doubted until this one has shown that the server is well, see `finish`
-        self._rejected_in_a_row.append(row.key)
-        if self._rejects_everything:
-            self._doubted.update(self._rejected_in_a_row)
-            message = (
-                f"{self._generator.location} rejected {len(self._rejected_in_a_row)} requests in a row ({row.answer.detail}):"
-                " check the settings and run the same command again; they are asked again then"
-            )
-            self.halt(RunFailedError(message))
-
-    @property
-    def _rejects_everything(self) -> bool:
-        """Whether the server has rejected so many requests in a row that it is not about them: ten at the start, a hundred once it has answered."""
-        return len(self._rejected_in_a_row) >= (_REJECTED_IN_A_ROW if self._answered_at_s is None else _REJECTED_AFTER_ANSWERS)
+    def _halt_for(self, reason: LmdissectError | None) -> None:
+        if reason is not None:
+            self.halt(reason)
 
     def finish(self) -> None:
-        """Write down which rejections the next run has to ask for again: none, where the server has answered others in this one."""
-        if self._answered_at_s is not None and not self._rejects_everything:
-            self._doubted.clear()
-        left = json.dumps(sorted(self._doubted))
-        if left != (self._ledger.note(self._doubt_note) or "[]"):
-            self._ledger.write_note(self._doubt_note, left)
+        """Write down what the next run has to ask for again; halts a run that failed after all."""
+        self._halt_for(self.health.finish())
 
     def _is_refused_alone(self, refused_since_s: float, earlier: LedgerRow | None) -> bool:
-        """Whether a request has met nothing but 429 for as long as the patience lasts, and the server answers others."""
-        if time.monotonic() - refused_since_s <= self._config.patience_s:
-            return False
-        return (self._answered_at_s is not None and self._answered_at_s > refused_since_s) or self._is_its_own_trouble(earlier)
+        """Whether a request has met nothing but 429 for as long as the patience lasts, and the server answers others.
 
-    def _is_its_own_trouble(self, earlier: LedgerRow | None) -> bool:
-        """Whether a request was given up in an earlier run, and the server has answered others: it says nothing about the server any more."""
-        return earlier is not None and earlier.answer.is_fault and self._answers_others()
+        One that was given up in an earlier run is given up again as soon as the run would end for it.
+        """
+        is_known = self.health.is_its_own_trouble(earlier)
+        refused_for_s = time.monotonic() - refused_since_s
+        if max(refused_for_s, self._limiter.refused_for_s if is_known else 0.0) <= self._config.patience_s:
+            return False
+        return is_known or self.health.has_answered_since(refused_since_s)
 
     def _tried(self, row: LedgerRow, request: RewriteRequest, answer: RawAnswer, sent_at_s: float, *, may_be_billed: bool) -> LedgerRow:
         """``row`` after one more try, its cost counted: by the tokens the server names, or the most it can be where it names none."""
@@ -388,8 +350,9 @@ class Asker:
         self._budget.spend(cost_usd + worst_usd)
         return replace(row, answer=answer, tries=row.tries + 1, latency_s=time.monotonic() - sent_at_s, worst_cost_usd=row.worst_cost_usd + worst_usd)
 
-    def _at_capacity(self, sent_at_s: float, busy: AtCapacityError) -> None:
-        self._in_contact, self._given_up_in_a_row = True, 0
+    def _ends_at_capacity(self, sent_at_s: float, busy: AtCapacityError) -> bool:
+        """Whether a 429 is the end of its request: it ended the run, and was perhaps about this request alone. The next run knows it then."""
+        self.health.saw_capacity()
         self.num_capacity_refusals += 1
         self._limiter.refused(sent_at_s, busy.retry_after_s)
         patience_s = self._config.patience_s
@@ -403,22 +366,20 @@ class Asker:
                 f"{self._generator.location} has been at capacity (429) for {patience_s:.0f} s: run the same command again later; answers are kept"
             )
             self.halt(RunFailedError(message))
+            return self.health.has_ever_answered()
+        return False
 
     def _gives_up(self, fault: RequestFaultError, num_faults: int, earlier: LedgerRow | None) -> bool:
         """Whether a request is not sent again after a fault; halts the run where the server, and not the request, is the trouble."""
-        where = self._generator.location
-        if fault.refused and not self._in_contact and num_faults >= _REFUSED_CONNECTIONS:
-            message = f"no server can be reached at {where} ({fault.detail}): check --base-url, and that the server runs"
-            self.halt(RunFailedError(message))
-            return True
-        if num_faults <= self._config.fault_retries:
-            return False
-        self._given_up_in_a_row += not self._is_its_own_trouble(earlier)
-        is_silent = self._answered_at_s is None or time.monotonic() - self._answered_at_s > _SILENCE_S
-        if fault.refused or (self._given_up_in_a_row >= _GIVEN_UP_IN_A_ROW and is_silent):
-            message = f"{where} does not answer any more ({fault.outcome}: {fault.detail}): run the same command again later; answers are kept"
-            self.halt(RunFailedError(message))
-        return True
+        is_given_up, reason = self.health.saw_fault(fault, num_faults, earlier)
+        self._halt_for(reason)
+        return is_given_up
+
+    def _kept(self, row: LedgerRow, earlier: LedgerRow | None) -> LedgerRow:
+        """``row`` as it is written down: one that was given up before keeps the tries that it was given up after, so that it stays known as such."""
+        if earlier is None or not self.health.is_its_own_trouble(earlier) or row.tries > earlier.tries:
+            return row
+        return replace(row, tries=earlier.tries, capacity_refusals=earlier.capacity_refusals)
 
     async def _wait(self, wait_s: float) -> None:
         try:

@@ -3,15 +3,18 @@
 Export writes one line for every request that the ledger does not answer: ``custom_id`` is the request's key, ``body`` the very body that would be sent.
 Import takes the answers into the ledger. Both can be repeated: what is there already is left alone. A request whose answer was no rewrite is in the next
 export with its next seed. The ledger remembers what was exported and has not come back: a second export of that is counted, as it would be paid twice.
+It remembers the hashes of the files, too: an export replaces and deletes files of its own alone, and a file of the same name may hold paid answers.
 """
 
+import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmdissect.errors import NothingToDoError, UnreadableInputError, UserInputError
+from lmdissect.errors import NothingToDoError, UnreadableInputError, UnusableOutputError, UserInputError
 from lmdissect.records import RejectedRecord
 from lmdissect.rewrite.asking import AskedTask, begin_row
 from lmdissect.rewrite.endpoint import CHAT_PATH
@@ -20,7 +23,7 @@ from lmdissect.rewrite.ledger import LedgerRow
 from lmdissect.rewrite.outcomes import REJECTIONS, Outcome, RawAnswer
 from lmdissect.rewrite.responses import Trouble, read_completion_object, read_error, read_trouble
 from lmdissect.rewrite.run import RewriteWork
-from lmdissect.store import write_bytes
+from lmdissect.store import hash_file, write_bytes
 
 __all__ = ["BatchExport", "BatchImport", "export_batch", "import_batch"]
 
@@ -29,6 +32,7 @@ _MOST_BYTES = 190_000_000
 """What one file may hold: the API's limits are 50,000 requests and 200 MB."""
 _OK = 200
 _PENDING_NOTE = "in an exported batch file, and not come back"
+_FILES_NOTE = "hashes of exported batch files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,10 @@ class BatchImport:
 def export_batch(work: RewriteWork, path: Path) -> BatchExport:
     """Write what has to be asked next to ``path`` (and ``-2``, ``-3``, where one file may not hold it all).
 
+    Parts of an earlier, larger export are deleted: their requests would be paid for again.
+
     Raises:
+        UnusableOutputError: A file is in the way that no export of this folder wrote; nothing was written or deleted.
         UserInputError: The generator is no server.
         NothingToDoError: The ledger answers everything.
     """
@@ -82,23 +89,40 @@ def export_batch(work: RewriteWork, path: Path) -> BatchExport:
     if not requests:
         message = f"nothing to export: the ledger in {work.folder} has an outcome for everything; run without --batch-export to write the probe set"
         raise NothingToDoError(message)
-    files = []
-    for number, content in enumerate(_parts(requests), start=1):
-        part = _part_path(path, number)
+    hashes = [hashlib.sha256(content).hexdigest() for content in _parts(requests)]
+    files = [_part_path(path, number) for number in range(1, len(hashes) + 1)]
+    stale = _later_parts(path, len(files))
+    own = set(json.loads(work.ledger.note(_FILES_NOTE) or "[]"))
+    _check_ours([*files, *stale], own)
+    work.ledger.write_note(_FILES_NOTE, json.dumps(sorted(own.union(hashes))))  # before the files: what a killed export wrote is known
+    for part, content in zip(files, _parts(requests), strict=True):
         write_bytes(part, content)
-        files.append(part)
-    _delete_later_parts(path, len(files))
+    for part in stale:
+        part.unlink()
     pending = _pending(work)
     work.ledger.write_note(_PENDING_NOTE, json.dumps(sorted(pending | requests.keys())))
     return BatchExport(tuple(files), len(requests), len(pending & requests.keys()))
 
 
-def _delete_later_parts(path: Path, num_parts: int) -> None:
-    """Delete the parts of an earlier, larger export: their requests would be paid for again."""
-    number = num_parts + 1
-    while number > 1 and (stale := _part_path(path, number)).is_file():
-        stale.unlink()
-        number += 1
+def _check_ours(paths: Iterable[Path], own: Collection[str]) -> None:
+    """Check that files which would be replaced or deleted are as an export wrote them.
+
+    Raises:
+        UnusableOutputError: One is not.
+    """
+    for path in paths:
+        if path.exists() and not (path.is_file() and hash_file(path) in own):
+            message = (
+                f"--batch-export: {path} is in the way, and no export of this folder wrote it (answers that were downloaded?):"
+                " move it away, or choose another name"
+            )
+            raise UnusableOutputError(message)
+
+
+def _later_parts(path: Path, num_parts: int) -> list[Path]:
+    """What stands where further parts of an export would."""
+    there = (_part_path(path, number) for number in itertools.count(num_parts + 1))
+    return list(itertools.takewhile(lambda part: part.exists(), there))
 
 
 def _part_path(path: Path, number: int) -> Path:

@@ -240,7 +240,9 @@ class ChatEndpoint:
             case Trouble.WRONG_KEY | Trouble.FORBIDDEN as trouble:
                 what = f"the key in {self._key_variable} is not accepted" if self._key else f"a key is wanted, and {self._key_variable} is empty"
                 message = f"{what} ({shown}): set it right and run the same command again; answers are kept"
-                raise UserInputError(message) if trouble is Trouble.WRONG_KEY else ForbiddenError(message, shown)
+                if trouble is Trouble.WRONG_KEY:
+                    raise UserInputError(message)
+                raise ForbiddenError(f"{message}; where the key is right, it goes on past this request", shown)
             case Trouble.WRONG_PLACE:
                 message = f"no such model or address ({shown}): check --model {self.name} and --base-url (it ends in /v1 on most servers)"
                 raise UserInputError(message)

@@ -138,7 +138,7 @@ class DialectChangedError(Exception):
 
 
 class ForbiddenError(UserInputError):
-    """403. It is an error of the user where the server answers nothing else; where it does, it is what became of this request.
+    """403. It is an error of the user where the server answers nothing else; where it does, it is what became of this request, for this run.
 
     Attributes:
         detail: What the server said.

@@ -45,8 +45,13 @@ _AFTERWORD = re.compile(
     re.IGNORECASE,
 )
 _CLOSING = re.compile(r"\b(?:let me know if you|feel free to ask|i hope this helps)\b", re.IGNORECASE)
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>", re.IGNORECASE)
-_THOUGHT_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
+_THOUGHT_TAGS = r"(?:think|thinking|thoughts?|reasoning)"
+_THOUGHT = re.compile(rf"<{_THOUGHT_TAGS}>|\u25c1think\u25b7", re.IGNORECASE)
+_THOUGHT_END = re.compile(rf"</{_THOUGHT_TAGS}>|\u25c1/think\u25b7", re.IGNORECASE)
+_TEMPLATE_TOKEN = re.compile(r"<\|\w{2,20}\|>")
+"""A piece of a chat template: a server that leaves it in leaves reasoning in, too."""
+_OPENING_BRACE = re.compile(r"(?:```[\w-]*\n\s*)?\{")
+_OWN_FIELD = re.compile(rf'\{{\s*"{REWRITE_FIELD}"\s*:')
 _CODE_FENCE = re.compile(r"^```[\w-]*\n(.*?)\n?```$", re.DOTALL)
 _DECLINED = r"(?:help(?! but\b| \w+ing\b)|assist|comply|rewrite|fulfil|provide|complete|continue|do that|process|generate|engage)"
 _REFUSAL = re.compile(
@@ -91,14 +96,12 @@ def judge_answer(answer: RawAnswer, prompt: Prompt, recipe: Recipe, *, structure
     """
     if (ended := _ended_by_the_server(answer)) is not None:
         return ended
-    said = without_reasoning(answer.text or "", prompt.document)
-    if said is None:
-        return JudgedAnswer(Outcome.PREAMBLE, detail=answer.text)
-    text = _unpacked(said, structured=structured, lenient=lenient)
-    if text is None:
-        return JudgedAnswer(Outcome.INVALID_JSON, detail=answer.text)
-    text, removed = _bared(text, prompt)
-    if said != (answer.text or ""):
+    found = _rewrite_in(answer.text or "", prompt.document, structured=structured, lenient=lenient)
+    if isinstance(found, Outcome):
+        return JudgedAnswer(found, detail=answer.text)
+    said, has_thought = found
+    text, removed = _bared(said, prompt)
+    if has_thought:
         removed = ("reasoning", *removed)
     problem = _problem(text, prompt, recipe)
     return JudgedAnswer(problem[0], None, removed, problem[1]) if problem is not None else JudgedAnswer(Outcome.OK, text, removed)
@@ -118,27 +121,56 @@ def _ended_by_the_server(answer: RawAnswer) -> JudgedAnswer | None:
 
 
 def without_reasoning(text: str, original: str) -> str | None:
-    """``text`` without the block in which a model thinks before it answers; None where the block has no end.
+    """``text`` without the blocks in which a model thinks before it answers; None where a block has no end.
 
-    Some servers swallow the tag that opens the block (it is part of the chat template), so a closing tag alone ends one too. An original with such tags
-    is about them: nothing is taken off then.
+    Some servers swallow the tag that opens the block (it is part of the chat template), so a closing tag alone ends one too, and the last one ends all. An
+    original with such tags is about them: nothing is taken off then.
     """
-    if _THOUGHT.search(original) or _THOUGHT_END.search(original):
-        return text
-    if (end := _THOUGHT_END.search(text)) is not None:
-        return text[end.end() :].lstrip()
-    return None if _THOUGHT.match(text.lstrip()) else text
+    ends = _ends_of_reasoning(text, original)
+    rest = text[ends[-1] :].lstrip() if ends else text
+    return None if _THOUGHT.search(rest) and not _is_about_thoughts(original) else rest
 
 
-def _unpacked(text: str, *, structured: bool, lenient: bool) -> str | None:
+def _is_about_thoughts(original: str) -> bool:
+    return _THOUGHT.search(original) is not None or _THOUGHT_END.search(original) is not None
+
+
+def _ends_of_reasoning(text: str, original: str) -> list[int]:
+    """Where a block of reasoning may end in ``text``."""
+    return [] if _is_about_thoughts(original) else [found.end() for found in _THOUGHT_END.finditer(text)]
+
+
+def _rewrite_in(said: str, original: str, *, structured: bool, lenient: bool) -> tuple[str, bool] | Outcome:
+    """The rewrite in an answer, and whether reasoning was taken off it; or what the answer is instead.
+
+    JSON is looked for before reasoning is taken off, in the whole and behind each end of a block: the reasoning may stand inside of the field, where cutting
+    it out would leave a piece of JSON.
+    """
+    places = (0, *_ends_of_reasoning(said, original)) if structured else ()
+    found = next(((start, text) for start in places if (text := _unpacked(said[start:])) is not None), None)
+    if found is not None:
+        rewrite = without_reasoning(found[1], original)
+        has_thought = found[0] > 0 or rewrite != found[1]
+    else:
+        rewrite = without_reasoning(said, original)
+        has_thought = rewrite != said
+        if structured and rewrite is not None and not (lenient and not _OPENING_BRACE.match(said.lstrip()) and _is_plain(rewrite, original)):
+            return Outcome.INVALID_JSON
+    if rewrite is None or (_TEMPLATE_TOKEN.search(rewrite) and not _TEMPLATE_TOKEN.search(original)):
+        return Outcome.PREAMBLE
+    return rewrite, has_thought
+
+
+def _is_plain(text: str, original: str) -> bool:
+    """Whether a text holds nothing of the JSON that was asked for."""
+    return not _OPENING_BRACE.match(text.lstrip()) and not (_OWN_FIELD.search(text) and not _OWN_FIELD.search(original))
+
+
+def _unpacked(text: str) -> str | None:
     """The rewrite inside of structured output; None where it is not what was asked for."""
-    if not structured:
-        return text
     bare = text.strip()
     if (fenced := _CODE_FENCE.match(bare)) is not None:
         bare = fenced[1].strip()
-    if lenient and not bare.startswith("{"):
-        return text
     try:
         content = json.loads(bare)
     except (ValueError, RecursionError):

@@ -46,7 +46,7 @@ class LedgerRow:
         model: The model, as the user named it.
         structured: Whether JSON was asked for.
         answer: What came back.
-        tries: How often it was sent until then, in that run.
+        tries: How often it was sent until then, in that run; where it was given up before, in the run that gave it up.
         capacity_refusals: How many of those met a server at capacity.
         latency_s: Seconds the last try took.
         worst_cost_usd: What its unanswered tries may have cost at most, in US dollars; 0 where nothing is paid or the price is unknown.
@@ -104,12 +104,11 @@ class Ledger:
 
     Attributes:
         path: The file.
-        num_damaged: Rows found not to match their checksum; they count as never answered.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_FILE
-        self.num_damaged = 0
+        self._damaged: set[str] = set()
         self._reader = self._open()
         with self._errors():
             self._check()
@@ -128,6 +127,11 @@ class Ledger:
         self._inbox.put(None)
         self._writer.join()
         self._reader.close()
+
+    @property
+    def num_damaged(self) -> int:
+        """Rows found not to match their checksum, each counted once; they count as never answered."""
+        return len(self._damaged)
 
     def find(self, key: str) -> LedgerRow | None:
         """The row of a request; None where there is none, or it is damaged."""
@@ -184,7 +188,7 @@ class Ledger:
         *values, checksum = found
         if _checksum(tuple(values)) == checksum:
             return _from_values(tuple(values))
-        self.num_damaged += 1
+        self._damaged.add(str(values[_COLUMNS.index("key")]))
         return None
 
     @staticmethod

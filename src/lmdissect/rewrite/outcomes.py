@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     CUT_OFF = "cut_off"
     """finish_reason=length: the token limit ended it."""
     CONTENT_FILTER = "content_filter"
-    """The server's filter ended it (finish_reason=content_filter), or would not let it begin (an error of that name; 403 for this request alone)."""
+    """The server's filter ended it (finish_reason=content_filter), or would not let it begin (an error of that name)."""
     WRONG_LANGUAGE = "wrong_language"
     """Clearly another language than the original's."""
     ECHOED_PROMPT = "echoed_prompt"
@@ -32,8 +32,10 @@ class Outcome(StrEnum):
     """A well-formed response without any answer in it."""
     BAD_REQUEST = "bad_request"
     """The server will not take this request (too long, for example); asking again would not help."""
+    FORBIDDEN = "forbidden"
+    """403, where others are or were answered: about this request alone, or about a key that was good before; the next run asks again, which is free."""
     SERVER_ERROR = "server_error"
-    """5xx, as often as it was asked; or 429 for this request alone, for as long as the patience lasts."""
+    """5xx, as often as it was asked; or 429 for as long as the patience lasts, while others were answered."""
     TIMEOUT = "timeout"
     """No whole response in the time allowed."""
     CONNECTION_LOST = "connection_lost"
@@ -64,7 +66,7 @@ FAULTS = frozenset({Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.CONNECTION_LO
 """No answer came: the same request is sent again, now and in a later run."""
 
 
-REJECTIONS = frozenset({Outcome.BAD_REQUEST, Outcome.CONTENT_FILTER})
+REJECTIONS = frozenset({Outcome.BAD_REQUEST, Outcome.CONTENT_FILTER, Outcome.FORBIDDEN})
 """As a `RawAnswer.problem`: the server will not work on the request; nothing is billed, and nothing is learned about the others."""
 
 

@@ -46,11 +46,18 @@ class Question:
             return JudgedAnswer(Outcome.REFUSAL, detail=answer.refusal)
         if answer.finish_reason in {"length", "content_filter"}:
             return JudgedAnswer(Outcome.CUT_OFF if answer.finish_reason == "length" else Outcome.CONTENT_FILTER)
-        text = (without_reasoning(answer.text or "", self.text) or "").strip()
-        fenced = _CODE_FENCE.match(text)
-        text = fenced[1].strip() if fenced is not None else text
-        try:
-            is_object = isinstance(json.loads(text), dict)
-        except (ValueError, RecursionError):
-            is_object = False
-        return JudgedAnswer(Outcome.OK, text) if is_object else JudgedAnswer(Outcome.INVALID_JSON, detail=answer.text)
+        said = answer.text or ""
+        objects = (_object_in(text) for text in (said, without_reasoning(said, self.text) or ""))  # a tag inside of an answer ends no reasoning
+        found = next((text for text in objects if text is not None), None)
+        return JudgedAnswer(Outcome.OK, found) if found is not None else JudgedAnswer(Outcome.INVALID_JSON, detail=answer.text)
+
+
+def _object_in(text: str) -> str | None:
+    """The JSON object that a text is, a code fence around it taken off; None where it is none."""
+    bare = text.strip()
+    if (fenced := _CODE_FENCE.match(bare)) is not None:
+        bare = fenced[1].strip()
+    try:
+        return bare if isinstance(json.loads(bare), dict) else None
+    except (ValueError, RecursionError):
+        return None

@@ -31,7 +31,7 @@ from lmdissect.rewrite.prices import Budget, BudgetReachedError, Price, find_pri
 from lmdissect.rewrite.summary import RewriteSummary, write_outcomes, write_summary
 from lmdissect.store import lock_folder, output_folder
 
-__all__ = ["RewriteWork", "ask_questions", "open_work", "outcomes_as_they_stand", "rewrite_documents"]
+__all__ = ["AskedQuestions", "RewriteWork", "ask_questions", "open_work", "outcomes_as_they_stand", "rewrite_documents"]
 
 _POLL_S = 0.1
 _WORKERS_PER_SLOT = 2
@@ -69,6 +69,19 @@ class RewriteWork:
             if price is not None:
                 total_usd += price.cost_usd(row.answer.input_tokens or 0, row.answer.output_tokens or 0) + row.worst_cost_usd
         return total_usd
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuestions:
+    """What became of questions.
+
+    Attributes:
+        outcomes: One for every document of every question, in their order.
+        has_answered: Whether the writer has answered any question that the ledger holds, of these or of earlier ones.
+    """
+
+    outcomes: Sequence[RewriteOutcome]
+    has_answered: bool
 
 
 @contextmanager
@@ -150,11 +163,8 @@ def ask_questions(
     price: Price | None = None,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
-) -> list[RewriteOutcome]:
+) -> AskedQuestions:
     """Ask ``generator`` what the ledger in ``out`` does not answer already; as `rewrite_documents`, for anything that is no rewrite.
-
-    Returns:
-        One outcome for every document of every question, in their order.
 
     Raises:
         LmdissectError: As `rewrite_documents`.
@@ -164,7 +174,7 @@ def ask_questions(
         work = RewriteWork(out, (), (), generator, config, price, ledger, questions)
         outcomes, asker = _settle(work, shown, stop, name="asking", unit="questions")
         _say_why_it_ended(asker.halted, outcomes, config)
-        return outcomes
+        return AskedQuestions(outcomes, asker.health.has_ever_answered())
 
 
 def _settle(work: RewriteWork, progress: Progress, stop: StopRequest | None, *, name: str, unit: str) -> tuple[list[RewriteOutcome], Asker]:
@@ -176,6 +186,11 @@ def _settle(work: RewriteWork, progress: Progress, stop: StopRequest | None, *, 
     limiter = AdaptiveLimiter(*_slots(work.generator, work.config), seed=work.config.seed)
     asker = work.asker(limiter)
     outcomes = asyncio.run(_settle_all(work, asker, limiter, progress, stop, name=name, unit=unit))
+    if (num_refused := asker.health.num_refused_last) and asker.halted is None:
+        progress.say(
+            f"{work.generator.location} refused the last {num_refused} requests (403): if the key is no longer good, set it right;"
+            " the same command asks them again"
+        )
     if work.ledger.num_damaged:
         progress.say(f"{work.ledger.path}: {work.ledger.num_damaged} rows did not match their checksums and were asked for again")
     return outcomes, asker

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lmdissect.rewrite import ChatEndpoint, Outcome, Price, RewriteConfig, export_batch, import_batch, open_work
+from lmdissect.errors import UnusableOutputError
+from lmdissect.rewrite import ChatEndpoint, Outcome, Price, RewriteConfig, batch_files, export_batch, import_batch, open_work
 from lmdissect.rewrite.ledger import LedgerRow
 from lmdissect.rewrite.outcomes import RawAnswer
 from rewriting import CASUAL, documents
@@ -36,12 +37,30 @@ def test_a_second_export_counts_what_has_not_come_back(tmp_path: Path) -> None:
         assert export_batch(work, requests).num_pending == 1
 
 
-def test_parts_of_an_earlier_larger_export_are_deleted(tmp_path: Path) -> None:
-    for name in ("requests-2.jsonl", "requests-3.jsonl", "requests-9.jsonl"):
-        (tmp_path / name).write_text("{}")
+def test_parts_of_an_earlier_larger_export_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_files, "_MOST_REQUESTS", 1)
+    (tmp_path / "requests-9.jsonl").write_text("{}")
+    with opened(tmp_path / "out", 3) as work:
+        assert len(export_batch(work, tmp_path / "requests.jsonl").files) == 3
     with opened(tmp_path / "out", 1) as work:
         export_batch(work, tmp_path / "requests.jsonl")
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["requests-9.jsonl", "requests.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["requests.jsonl", "requests-2.jsonl", "requests-3.jsonl", "requests-4.jsonl"])
+def test_a_file_that_no_export_wrote_is_neither_deleted_nor_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Answers that were downloaded under such a name are paid for."""
+    monkeypatch.setattr(batch_files, "_MOST_REQUESTS", 1)
+    with opened(tmp_path / "out", 4) as work:
+        export_batch(work, tmp_path / "requests.jsonl")
+    (tmp_path / name).write_text("answers")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
+    with (
+        opened(tmp_path / "out", 2) as work,
+        pytest.raises(UnusableOutputError, match=rf"{name} is in the way, .*move it away, or choose another name"),
+    ):
+        export_batch(work, tmp_path / "requests.jsonl")
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
 
 
 def test_an_imported_answer_keeps_what_earlier_tries_may_have_cost(tmp_path: Path) -> None:

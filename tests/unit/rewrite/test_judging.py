@@ -106,6 +106,58 @@ def test_reasoning_before_the_answer_is_taken_off_and_recorded(thought: str, str
     assert judged(thought + content, structured=structured, lenient=False) == JudgedAnswer(Outcome.OK, REWRITE, ("reasoning",))
 
 
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize(
+    ("content", "outcome"),
+    [
+        (json.dumps({"rewrite": f"<think>They want it casual.</think>\n{REWRITE}"}), Outcome.OK),
+        (f"```json\n{json.dumps({'rewrite': f'Casual, so: folks.</think>{REWRITE}'})}\n```", Outcome.OK),
+        (f"<think>Hm.</think>{json.dumps({'rewrite': f'<think>Hm.</think>{REWRITE}'})}", Outcome.OK),
+        (f"{{a plan}}</think>{json.dumps({'rewrite': REWRITE})}", Outcome.OK),
+        (json.dumps({"rewrite": f"<think>They want it casual. {REWRITE}"}), Outcome.PREAMBLE),
+        (json.dumps({"rewrite": f"{REWRITE} <think>And now?"}), Outcome.PREAMBLE),
+        (json.dumps({"rewrite": f"{REWRITE}<think>Done.</think>"}), Outcome.EMPTY),
+        (json.dumps({"rewrite": f"<think>They want it casual.</think>\n{REWRITE}"})[:-2], Outcome.INVALID_JSON),
+        (f"```json\n{json.dumps({'rewrite': f'<think>Hm.</think>{REWRITE}'})[:-2]}", Outcome.INVALID_JSON),
+        (f"<think>Hm.</think>{json.dumps({'rewrite': REWRITE})[:-1]}", Outcome.INVALID_JSON),
+        (f"Here is the rewritten document:\n{json.dumps({'rewrite': REWRITE})}", Outcome.INVALID_JSON),
+    ],
+)
+def test_reasoning_inside_of_structured_output(content: str, lenient: bool, outcome: Outcome) -> None:
+    found = judged(content, structured=True, lenient=lenient)
+    assert found.outcome is outcome
+    assert found.text == (REWRITE if outcome is Outcome.OK else None)
+    if outcome is Outcome.OK:
+        assert found.removed == ("reasoning",)
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        (f"<think>a</think><think>b</think>{REWRITE}", Outcome.OK),
+        (f"<think>I close with </think> and go on.</think>\n{REWRITE}", Outcome.OK),
+        (f"<thought>Hm.</thought>\n{REWRITE}", Outcome.OK),
+        (f"\u25c1think\u25b7Hm.\u25c1/think\u25b7{REWRITE}", Outcome.OK),
+        (f"{REWRITE}\n<think>Is that all?", Outcome.PREAMBLE),
+        (f"<|channel|>analysis<|message|>Hm.<|end|>{REWRITE}", Outcome.PREAMBLE),
+    ],
+)
+def test_no_tag_of_reasoning_is_left(text: str, outcome: Outcome) -> None:
+    found = judged(text)
+    assert (found.outcome, found.text) == (outcome, REWRITE if outcome is Outcome.OK else None)
+
+
+def test_reasoning_may_speak_of_the_form_and_not_keep_to_it() -> None:
+    thought = '<think>They want {"rewrite": "..."}.</think>'
+    assert judged(thought + REWRITE, structured=True) == JudgedAnswer(Outcome.OK, REWRITE, ("reasoning",))
+
+
+def test_a_judges_answer_with_such_a_tag_in_it_is_whole() -> None:
+    answer = '{"same": "it says </think>"}'
+    found = Question("Same facts?").judge(RawAnswer(text=answer), CASUAL_PROMPT, structured=False, lenient=True)
+    assert found == JudgedAnswer(Outcome.OK, answer)
+
+
 def test_an_original_about_such_tags_keeps_them() -> None:
     text = f"{REWRITE} The tag </think> ends it."
     assert judged(text, document=f"{DOCUMENT} It is ended by </think>.") == JudgedAnswer(Outcome.OK, text)

@@ -79,8 +79,9 @@ def test_a_changed_row_is_found_and_does_not_count(tmp_path: Path) -> None:
     connection.close()
     with Ledger(tmp_path) as ledger:
         assert ledger.find("k") is None
-        assert ledger.num_damaged == 1
         assert [row.key for row in ledger.rows()] == ["whole"]
+        assert ledger.find("k") is None
+        assert ledger.num_damaged == 1
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
