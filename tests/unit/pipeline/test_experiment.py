@@ -194,7 +194,10 @@ def test_analysis_takes_fields_and_short_names(analysis: list[str] | None, field
     assert parse_experiment(with_changes(changes), "e").analysed_fields() == fields
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "experiments").glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+STUDIES = sorted(path for folder in ("paper", "small") for path in (REPOSITORY / "experiments" / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_experiments_of_the_repository_are_valid(path: Path) -> None:
     experiment = read_experiment(path)
     points = expand_points(experiment, str(path))
