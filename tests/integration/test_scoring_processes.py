@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lmdissect.formats.scores import read_scores
+from score_tables import assert_same_scores
 from tiny_models import SENTENCES, save_tiny_llama, save_tiny_lora
 
 pytestmark = pytest.mark.slow
-FILES = ("texts.parquet", "document_scores.parquet", "token_scores.parquet")
 OPTIONS = ["--batch-tokens", "64", "--device", "cpu", "--dtype", "float32"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -53,21 +52,13 @@ def alone(base: Path, adapter: Path, probes: Path, tmp_path_factory: pytest.Temp
     return folder
 
 
-def _assert_same_scores(folder: Path, expected: Path) -> None:
-    for name in FILES:
-        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    here, there = read_scores(folder).manifest, read_scores(expected).manifest
-    assert (here.key, here.files, here.counts, here.details) == (there.key, there.files, there.counts, there.details)
-    assert not (folder / "chunks").exists()
-
-
 def test_two_processes_compare_as_one_does(base: Path, adapter: Path, probes: Path, alone: Path, tmp_path: Path) -> None:
     request = ["compare", "--base", base, "--tuned", adapter, "--probes", probes, "--out", tmp_path / "out", "--draws", 100, *OPTIONS]
     done = _run([*TORCHRUN, "-m", "lmdissect", *request])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1  # one process speaks
     for name in ("base", "tuned"):
-        _assert_same_scores(tmp_path / "out" / "scores" / name, alone / "scores" / name)
+        assert_same_scores(tmp_path / "out" / "scores" / name, alone / "scores" / name)
     assert (tmp_path / "out" / "shifts.csv").read_bytes() == (alone / "shifts.csv").read_bytes()
     assert (tmp_path / "out" / "report.html").is_file()
     again = _run(["-m", "lmdissect", *request])
@@ -114,7 +105,7 @@ def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(base: Path, prob
     done = _run(["-m", "lmdissect", "score", "--model", base, "--probes", probes, "--out", out, *OPTIONS])
     assert done.returncode == 0, done.stderr
     assert f"going on, {len(numbers)} of" in done.stderr
-    _assert_same_scores(out, alone / "scores" / "base")
+    assert_same_scores(out, alone / "scores" / "base")
 
 
 def test_an_error_of_the_first_process_is_the_error_of_all(base: Path, probes: Path, alone: Path) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
+from killed_runs import ENVIRONMENT
 from lmdissect.errors import DamagedArtifactError, InterruptedRunError, NonFiniteScoreError, StaleArtifactError, UnreadableInputError
 from lmdissect.formats.scores import read_scores
 from lmdissect.interrupts import StopRequest
@@ -23,9 +24,9 @@ from lmdissect.models import ResolvedModel, resolve_model
 from lmdissect.progress import LineProgress, Progress, SilentProgress
 from lmdissect.records import ProbeSet, ProbeText
 from lmdissect.scoring import ScoringConfig, ScoringSummary, score_probe_set
+from score_tables import SCORE_FILES, assert_same_scores
 from tiny_models import SENTENCES, save_tiny_llama
 
-FILES = ("texts.parquet", "document_scores.parquet", "token_scores.parquet")
 CONFIG = ScoringConfig(batch_tokens=64, device="cpu", dtype="float32")  # small batches: many chunks
 NUM_KILLED_RUNS = int(os.environ.get("LMDISSECT_KILLED_RUNS", "4"))
 
@@ -54,15 +55,6 @@ def uninterrupted(model: ResolvedModel, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("uninterrupted") / "scores"
     score_probe_set(model, _probe_set(), CONFIG, folder)
     return folder
-
-
-def _assert_same_files(folder: Path, expected: Path) -> None:
-    for name in FILES:
-        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    there, here = (json.loads((path / "manifest.json").read_text()) for path in (expected, folder))
-    for name in ("key", "config", "inputs", "files", "counts", "details"):
-        assert here[name] == there[name], name
-    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == sorted([*FILES, "manifest.json"])
 
 
 class _StopAfter(LineProgress):
@@ -125,7 +117,7 @@ def test_artifact_is_what_read_scores_reads(uninterrupted: Path) -> None:
 
 def test_a_second_run_is_bitwise_the_first(model: ResolvedModel, uninterrupted: Path, tmp_path: Path) -> None:
     score_probe_set(model, _probe_set(), CONFIG, tmp_path / "again")
-    _assert_same_files(tmp_path / "again", uninterrupted)
+    assert_same_scores(tmp_path / "again", uninterrupted)
 
 
 def test_finished_scores_are_reused_and_say_so(model: ResolvedModel, tmp_path: Path) -> None:
@@ -147,7 +139,7 @@ def test_interrupted_and_resumed_is_uninterrupted(model: ResolvedModel, uninterr
         read_scores(folder)
     _, said = _said(model, folder)
     assert f"going on, {num_chunks} of" in said
-    _assert_same_files(folder, uninterrupted)
+    assert_same_scores(folder, uninterrupted)
 
 
 def test_a_damaged_chunk_is_made_again(model: ResolvedModel, uninterrupted: Path, tmp_path: Path) -> None:
@@ -157,7 +149,7 @@ def test_a_damaged_chunk_is_made_again(model: ResolvedModel, uninterrupted: Path
     _flip_byte(victim)
     _, said = _said(model, folder)
     assert "going on, 2 of" in said
-    _assert_same_files(folder, uninterrupted)
+    assert_same_scores(folder, uninterrupted)
 
 
 def _flip_byte(path: Path) -> None:
@@ -166,7 +158,7 @@ def _flip_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", SCORE_FILES)
 def test_a_flipped_byte_in_a_finished_file_is_found_and_redone(model: ResolvedModel, uninterrupted: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "scores"
     score_probe_set(model, _probe_set(), CONFIG, folder)
@@ -176,7 +168,7 @@ def test_a_flipped_byte_in_a_finished_file_is_found_and_redone(model: ResolvedMo
     summary, said = _said(model, folder)
     assert not summary.reused
     assert f"{name} is missing or damaged" in said
-    _assert_same_files(folder, uninterrupted)
+    assert_same_scores(folder, uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -286,47 +278,18 @@ model = resolve_model(request["model"])
 _KILLED = (
     _COMMON
     + """
-import torch
+from killed_runs import run_killed, run_whole
 from lmdissect.models import load_tokenizer
 from transformers.models.llama import modeling_llama  # slow to import: once, and before any fork
 load_tokenizer(model)
 
-def score(folder):
-    child = os.fork()
-    if child == 0:
-        try:
-            torch.set_num_threads(1)
-            score_probe_set(model, probe_set, config, Path(folder))
-            os._exit(0)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-    return child
+def score(name):
+    score_probe_set(model, probe_set, config, Path(request["folder"]) / name)
 
-started = time.monotonic()
-assert os.waitpid(score(request["folder"] + "/whole"), 0)[1] == 0
-wall_s = time.monotonic() - started
+whole_s = run_whole(lambda: score("whole"))
 rng = np.random.default_rng(request["seed"])
 for number in range(request["runs"]):
-    kills = 0
-    while True:
-        child = score(f"{request['folder']}/{number}")
-        deadline = time.monotonic() + rng.uniform(0.02, wall_s)
-        while time.monotonic() < deadline:
-            found, status = os.waitpid(child, os.WNOHANG)
-            if found:
-                break
-            time.sleep(0.002)
-        else:
-            os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]
-        if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0, status
-            break
-        kills += 1
-        if kills >= 8:  # then let it finish: each start costs the loading of the model
-            assert os.waitpid(score(f"{request['folder']}/{number}"), 0)[1] == 0
-            break
+    kills = run_killed(lambda: score(str(number)), whole_s, rng, most_kills=8)  # each start costs the loading of the model
     print(json.dumps({"run": number, "kills": kills}), flush=True)
 """
 )
@@ -363,8 +326,7 @@ def _start(script: str, model_folder: Path, folder: Path, **more: object) -> "su
         "folder": str(folder),
         **more,
     }
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert process.stdin is not None
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
@@ -380,7 +342,7 @@ def test_killed_at_any_moment_and_started_again_is_uninterrupted(model_folder: P
     assert len(kills) == NUM_KILLED_RUNS
     assert sum(kills) >= NUM_KILLED_RUNS
     for number in range(NUM_KILLED_RUNS):
-        _assert_same_files(tmp_path / str(number), tmp_path / "whole")
+        assert_same_scores(tmp_path / str(number), tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -399,4 +361,4 @@ def test_ctrl_c_finishes_the_chunk_and_exits_130(model: ResolvedModel, model_fol
     process.communicate()
     _, said = _said(model, folder)
     assert f"going on, {finished} of" in said
-    _assert_same_files(folder, uninterrupted)
+    assert_same_scores(folder, uninterrupted)

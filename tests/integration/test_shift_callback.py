@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from killed_runs import ENVIRONMENT
 from live_training import SCORING, SHIFT, KilledError, KillingCallback, make_probes, make_trainer
 from lmdissect.errors import InterruptedRunError, NonFiniteScoreError, NothingToDoError, StaleArtifactError, UnreadableInputError, UserInputError
 from lmdissect.finetune import FinetuneConfig, LoraSettings, finetune
@@ -401,10 +402,10 @@ def test_our_own_finetuning_stopped_and_resumed(llama: Path, tmp_path: Path) -> 
 
 
 _KILLED = """
-import os, signal, sys, time
+import sys
 from pathlib import Path
 import numpy as np
-import torch
+from killed_runs import run_killed, run_whole
 from live_training import SCORING, SHIFT, make_probes, make_trainer
 from lmdissect.integrations import ShiftCallback
 from transformers.models.gpt2 import modeling_gpt2  # slow to import: once, and before any fork
@@ -412,41 +413,15 @@ from transformers.models.gpt2 import modeling_gpt2  # slow to import: once, and 
 model, whole, folder, runs = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
 def train(out):
-    child = os.fork()
-    if child == 0:
-        try:
-            torch.set_num_threads(1)
-            callback = ShiftCallback(make_probes(), out / "curve", scoring=SCORING, shift=SHIFT, on_error="raise")
-            trainer = make_trainer(model, out / "run", callbacks=[callback])
-            checkpoints = sorted((out / "run").glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))
-            trainer.train(resume_from_checkpoint=str(checkpoints[-1].parent) if checkpoints else None)
-            os._exit(0)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-    return child
+    callback = ShiftCallback(make_probes(), out / "curve", scoring=SCORING, shift=SHIFT, on_error="raise")
+    trainer = make_trainer(model, out / "run", callbacks=[callback])
+    checkpoints = sorted((out / "run").glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))
+    trainer.train(resume_from_checkpoint=str(checkpoints[-1].parent) if checkpoints else None)
 
-started = time.monotonic()
-assert os.waitpid(train(whole), 0)[1] == 0
-wall_s = time.monotonic() - started
+whole_s = run_whole(lambda: train(whole))
 rng = np.random.default_rng(5)
 for number in range(runs):
-    kills = 0
-    while True:
-        child = train(folder / str(number))
-        deadline = time.monotonic() + (rng.uniform(0.1, wall_s) if kills < 6 else 1e9)
-        while time.monotonic() < deadline:
-            found, status = os.waitpid(child, os.WNOHANG)
-            if found:
-                break
-            time.sleep(0.002)
-        else:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            kills += 1
-            continue
-        assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0, status
-        break
+    kills = run_killed(lambda: train(folder / str(number)), whole_s, rng, most_kills=6)
     print("kills", kills, flush=True)
 """
 
@@ -455,17 +430,13 @@ for number in range(runs):
 def test_killed_at_any_moment_and_resumed_ends_with_the_same_curve(gpt2: Path, tmp_path: Path) -> None:
     runs = int(os.environ.get("LMDISSECT_KILLED_RUNS", "2"))
     command = [sys.executable, "-c", _KILLED, str(gpt2), str(tmp_path / "whole"), str(tmp_path), str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False, env=_environment())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     kills = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("kills")]
     assert len(kills) == runs
     assert sum(kills) >= runs
     for number in range(runs):
         _same_curves(tmp_path / str(number), tmp_path / "whole")
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 
 
 _DISTRIBUTED = """
@@ -488,7 +459,7 @@ def test_two_processes_measure_once(llama: Path, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(_DISTRIBUTED, encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, llama, tmp_path]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, check=False, env=_environment())
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert sorted(line for line in done.stdout.splitlines() if line.startswith("rank")) == ["rank 0 ended at 6", "rank 1 ended at 6"]
     assert done.stderr.count("step 4, nats/token") == 1

@@ -1,7 +1,6 @@
 """One finetuning run as an artifact: resumable, its settings in the manifest, the tuned model as a plain Hugging Face folder or PEFT adapter."""
 
 import json
-import random  # noqa: TID251 - only to leave its state as it was
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -26,6 +24,7 @@ from lmdissect.models import LoadOptions, ResolvedModel, TextTokenizer, fingerpr
 from lmdissect.models.head import Head, position_limit, separate_head
 from lmdissect.models.load import quiet_transformers
 from lmdissect.models.processes import ask_main_process, is_main_process, num_processes
+from lmdissect.models.random_state import random_states_kept
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import Document
 from lmdissect.store import ArtifactFolder, fingerprint, hash_text, open_artifact, output_guard
@@ -170,7 +169,7 @@ def _train(artifact: ArtifactFolder | None, request: _Request, progress: Progres
         raise NothingToDoError(message)
     held_out = tokenize_corpus(request.held_out, tokenizer, config) if request.held_out else None
     run, fault = _prepare(request, corpus, held_out, progress)
-    with output_guard(folder), quiet_transformers(), _random_state_kept():
+    with output_guard(folder), quiet_transformers(), random_states_kept():
         outcome = run_training(run, progress, stop)
     if stop:
         message = f"stopped after step {outcome.history[-1]['step'] if outcome.history else 0}; run the same command again to go on from there"
@@ -302,18 +301,6 @@ def _check_lengths(model: "PreTrainedModel", *corpora: TokenizedCorpus | None) -
         message = f"a document takes {longest} positions with its BOS and EOS, and the model has {limit}: lower max_tokens to {limit - 2}"
         raise UserInputError(message)
     return longest
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Put the global generators back after the block: the Trainer seeds Python's, numpy's and torch's."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def _save(

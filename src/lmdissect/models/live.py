@@ -3,18 +3,17 @@
 import hashlib
 import json
 import os
-import random  # noqa: TID251 - only to leave its state as it was
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from lmdissect.errors import ModelReferenceError, UserInputError
 from lmdissect.models.head import position_limit, separate_head
 from lmdissect.models.load import DtypeName, LanguageModel, LoadOptions
+from lmdissect.models.random_state import random_states_kept
 from lmdissect.models.resolve import ModelFingerprint, stable_config
 from lmdissect.store import fingerprint
 
@@ -80,20 +79,9 @@ def borrow_live_model(
     wanted = LoadOptions(dtype).torch_dtype(torch.device(inner.device))
     weights = next(inner.parameters()).dtype
     autocast = wanted if weights == torch.float32 and wanted != torch.float32 else None
-    with _random_states_kept(), _modes_kept(model), _plain_forward(inner):
+    with random_states_kept(), _modes_kept(model), _plain_forward(inner):
         inner.eval()
         yield LanguageModel(reference, "live", None, inner, tokenizer, separate_head(inner), position_limit(inner), autocast)
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 @contextmanager

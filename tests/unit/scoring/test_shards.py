@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from lmdissect.errors import StaleArtifactError, UnreadableInputError
-from lmdissect.formats.scores import read_scores
 from lmdissect.models import ResolvedModel, resolve_model
 from lmdissect.records import ProbeSet, ProbeText
 from lmdissect.scoring import ScoringConfig, ScoringSummary, Shard, score_probe_set
+from score_tables import assert_same_scores
 from tiny_models import SENTENCES, save_tiny_llama
 
-FILES = ("texts.parquet", "document_scores.parquet", "token_scores.parquet")
 CONFIG = ScoringConfig(batch_tokens=16, device="cpu", dtype="float32")  # small batches: many chunks
 
 
@@ -35,13 +34,6 @@ def alone(model: ResolvedModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("alone") / "scores"
     score_probe_set(model, _probe_set(), CONFIG, folder)
     return folder
-
-
-def _assert_same(folder: Path, expected: Path) -> None:
-    for name in FILES:
-        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    here, there = read_scores(folder).manifest, read_scores(expected).manifest
-    assert (here.key, here.files, here.counts, here.details) == (there.key, there.files, there.counts, there.details)
 
 
 def _delegating(model: ResolvedModel, folder: Path, work: Callable[[], None]) -> ScoringSummary:
@@ -69,12 +61,12 @@ def test_shards_cover_every_chunk_once_and_end_as_one_process_does(model: Resolv
     assert len(numbers[0]) > 1 or count > 3
     assert sum(summary.num_texts for summary in summaries) == total.num_texts == 20
     assert sum(summary.num_scored_tokens for summary in summaries) == total.num_scored_tokens
-    _assert_same(tmp_path, alone)
+    assert_same_scores(tmp_path, alone)
 
 
 def test_what_a_lost_worker_left_out_is_scored_by_the_one_who_finishes(model: ResolvedModel, alone: Path, tmp_path: Path) -> None:
     _delegating(model, tmp_path, lambda: score_probe_set(model, _probe_set(), CONFIG, tmp_path, shard=Shard(1, 3)) and None)
-    _assert_same(tmp_path, alone)
+    assert_same_scores(tmp_path, alone)
 
 
 def test_another_number_of_workers_takes_up_what_is_there(model: ResolvedModel, alone: Path, tmp_path: Path) -> None:
@@ -98,7 +90,7 @@ def test_another_number_of_workers_takes_up_what_is_there(model: ResolvedModel, 
 
     _delegating(model, tmp_path, two)
     assert [summary.reused for summary in summaries] == [False, False]
-    _assert_same(tmp_path, alone)
+    assert_same_scores(tmp_path, alone)
 
 
 def test_a_shard_without_work_loads_and_says_so(model: ResolvedModel, alone: Path, tmp_path: Path) -> None:
@@ -111,7 +103,7 @@ def test_a_shard_without_work_loads_and_says_so(model: ResolvedModel, alone: Pat
     _delegating(model, tmp_path, twice)
     late = score_probe_set(model, _probe_set(), CONFIG, tmp_path, shard=Shard(0, 2))
     assert (late.reused, late.num_texts) == (True, 20)
-    _assert_same(tmp_path, alone)
+    assert_same_scores(tmp_path, alone)
 
 
 def test_a_shard_needs_a_beginning_of_the_same_settings(model: ResolvedModel, tmp_path: Path) -> None:
