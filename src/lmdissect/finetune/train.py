@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["FinetuneSummary", "finetune"]
 
 _CHECKPOINTS = ".checkpoints"
-_MICRO_BATCH_TOKENS = {"cpu": 768, "cuda": 16_384}
+_MICRO_BATCH_TOKENS = {"cpu": 640, "cuda": 16_384}
 """Tokens of one forward pass where none are named. On a CPU more cost memory and gain next to nothing; on a GPU memory is what sets the limit."""
 
 
