@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,13 @@ __all__ = [
     "NORMALIZATIONS",
     "AuditResult",
     "Document",
+    "ExplorerSource",
     "FactorShift",
     "ProbeSet",
     "ProbeText",
     "RejectedRecord",
+    "StudyGap",
+    "StudyRun",
     "TextScores",
     "UnavailableRow",
     "Verdict",
@@ -204,3 +208,68 @@ class UnavailableRow:
     reference: str
     normalization: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRun:
+    """One tuned model against its base on one probe set, as a study sees it.
+
+    Attributes:
+        experiment: Name of the experiment it belongs to.
+        point: Label of its varied settings, without the seed; runs of one point differ in the training seed alone.
+        fields: Varied settings by dotted name, in JSON types; None for an absent one (full finetuning).
+        seed: Training seed.
+        probes: Name of the probe set.
+        base_model: The base model as the user named it.
+        tuned_model: The tuned model, likewise.
+        training_documents: Documents it was trained on, where known.
+        num_target_tokens: Tokens it was trained on, where known.
+        training_corpus: Which corpus, where known.
+        step: Optimiser step at which it was measured on its way; None at the end.
+        writers: Who wrote each variant, where known.
+        natural: Whether the variants are natural texts, written by people.
+        shift_folder: Its shift artifact.
+        base_scores: Scores artifact of the base, where it is kept.
+        tuned_scores: Scores artifact of the tuned model, where it is kept.
+    """
+
+    experiment: str
+    point: str
+    fields: Mapping[str, Any]
+    seed: int
+    probes: str
+    base_model: str
+    tuned_model: str
+    training_documents: int | None = None
+    num_target_tokens: int | None = None
+    training_corpus: str | None = None
+    step: int | None = None
+    writers: Mapping[str, str] = field(default_factory=dict)
+    natural: bool = False
+    shift_folder: Path
+    base_scores: Path | None = None
+    tuned_scores: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyGap:
+    """Something that a study could not compute, and why. Listed in its manifest, never written as an empty estimate.
+
+    ``variant`` is ``all`` where the reason holds for all of them.
+    """
+
+    table: str
+    experiment: str
+    point: str
+    probes: str
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplorerSource:
+    """The run whose texts a report shows token by token: scores of the base and of the tuned model on the same texts, and what to call it."""
+
+    base_scores: Path
+    tuned_scores: Path
+    label: str

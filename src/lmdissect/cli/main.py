@@ -10,7 +10,28 @@ from typing import NoReturn
 import typer
 
 from lmdissect import __version__
-from lmdissect.cli import audit, compare, corpus, demo, download, finetune, options, plan, probes, report, rewrite, run, score, sheets, shift, show
+from lmdissect.cli import (
+    audit,
+    calibrate,
+    cloze,
+    compare,
+    corpus,
+    demo,
+    download,
+    finetune,
+    options,
+    plan,
+    probes,
+    report,
+    rewrite,
+    run,
+    score,
+    sheets,
+    shift,
+    show,
+    study,
+    view,
+)
 from lmdissect.errors import InterruptedRunError, LmdissectError
 
 __all__ = ["app", "main"]
@@ -41,8 +62,10 @@ def _options(
 
 app.command("demo", epilog=demo.EXAMPLE)(demo.run)
 app.command("compare", epilog=compare.EXAMPLE)(compare.run)
+app.command("cloze", epilog=cloze.EXAMPLE)(cloze.run)
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("plan", epilog=plan.EXAMPLE)(plan.run)
+app.command("study", epilog=study.EXAMPLE)(study.run)
 app.command("download", epilog=download.EXAMPLE)(download.run)
 app.command("corpus", epilog=corpus.EXAMPLE)(corpus.run)
 app.command("rewrite", epilog=rewrite.EXAMPLE)(rewrite.run)
@@ -52,6 +75,8 @@ app.command("score", epilog=score.EXAMPLE)(score.run)
 app.command("shift", epilog=shift.EXAMPLE)(shift.run)
 app.command("report", epilog=report.EXAMPLE)(report.run)
 app.command("show", epilog=show.EXAMPLE)(show.run)
+app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.run)
+app.command("view", epilog=view.EXAMPLE)(view.run)
 app.add_typer(probes.app, name="probes")
 app.add_typer(sheets.app, name="sheets")
 

@@ -29,8 +29,9 @@ def run(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing, as lmdissect plan.")] = False,
     calibrate: plan.Calibrate = True,
+    study: Annotated[bool, typer.Option("--study/--no-study", help="Make a study of all runs at the end, OUT/study with its report.")] = True,
 ) -> None:
-    """Run an experiment: finetune, score and compare at every point of its grid. Run again, it does what is missing.
+    """Run an experiment: finetune, score and compare at every point of its grid, and make a study of it. Run again, it does what is missing.
 
     With --executor ray the cluster decides how many nodes run at once; on one that is started here, a node gets --threads / --workers CPUs.
     """
@@ -46,7 +47,7 @@ def run(
     make = _executor(executor, address, workers=workers, threads=plan.num_threads(threads))
     estimate = plan.cost_estimator(workers=workers, threads=plan.num_threads(threads))
     with listen_for_interrupt() as stop:
-        summary = run_experiment(experiment, str(file), make, estimate=estimate, progress=choose_progress(), stop=stop)
+        summary = run_experiment(experiment, str(file), make, estimate=estimate, study_wanted=study, progress=choose_progress(), stop=stop)
     _report(summary)
 
 
@@ -83,8 +84,10 @@ def _report(summary: "ExperimentSummary") -> None:
         typer.echo(f"note: {options.printable(warning)}", err=True)
     if summary.reused:
         typer.echo(f"nothing to do: all {summary.num_points} points were finished before; tables: {summary.out}")
-        return
-    typer.echo(f"{summary.num_points} points, {summary.num_made} pieces of work done; tables: {summary.out}")
+    else:
+        typer.echo(f"{summary.num_points} points, {summary.num_made} pieces of work done; tables: {summary.out}")
+    if summary.report is not None:
+        typer.echo(f"report: {summary.report}")
     if not summary.failures:
         return
     ran = [failure for failure in summary.failures if failure.ran]

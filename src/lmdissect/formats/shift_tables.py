@@ -15,6 +15,9 @@ listed in the manifest under `details.unavailable` with its reason.
     interactions      variant, first_variant, second_variant, normalization, num_documents, estimate, ci_low, ci_high, p_value
     examples          document_id, variant, text, shift (of that document against its original, nats per token; null for originals),
                       char_start, char_end (list<int>), base_logprob_nats, tuned_logprob_nats (list<float>, null without context)
+    documents         document_id, variant, normalization, base_value, tuned_value (v_m of that text: l/n, l/b or l), truncated (whether a token limit cut
+                      it), kept_words (share of the original's words it keeps, null for originals), text_hash (first 16 digits of its SHA-256); one row
+                      per text and normalization, where both values are numbers. Read by studies of many runs, by `read_document_values`
 
 Intervals are at `details.level`. Units are nats per token, per byte or per document, as `normalization` says; position and fact tokens are nats per token.
 `details` also holds: base_model, tuned_model, tokenizers_equal, num_draws, seed, variants (variant -> factor, num_documents, kept_words_median,
@@ -30,12 +33,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from lmdissect.errors import UnreadableInputError
 from lmdissect.records import FactorShift
 from lmdissect.store import ArtifactFolder, Manifest, read_artifact, read_table, write_bytes
 
-__all__ = ["CSV_TABLES", "SCHEMAS", "STAGE", "TABLES", "read_shift_tables", "write_shift_table"]
+__all__ = ["CSV_TABLES", "FORMAT_VERSION", "SCHEMAS", "STAGE", "TABLES", "read_document_values", "read_shift_tables", "write_shift_table"]
 
 STAGE = "shift"
+
+FORMAT_VERSION = 2
+"""Part of the key of a shift artifact, and of the node that makes it: one without the table `documents` (version 1) is made again, not served."""
+
+_DOCUMENTS = "documents"
 
 
 def _schema(**columns: str) -> pa.Schema:
@@ -45,6 +54,7 @@ def _schema(**columns: str) -> pa.Schema:
         "f": pa.float64(),
         "li": pa.list_(pa.int32()),
         "lf": pa.list_(pa.float32()),
+        "b": pa.bool_(),
     }
     return pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
 
@@ -102,11 +112,14 @@ SCHEMAS = {
     "examples": _schema(
         document_id="s", variant="s", text="s", shift="f", char_start="li", char_end="li", base_logprob_nats="lf", tuned_logprob_nats="lf"
     ),
+    _DOCUMENTS: _schema(
+        document_id="s", variant="s", normalization="s", base_value="f", tuned_value="f", truncated="b", kept_words="f", text_hash="s"
+    ),
 }
 """Columns of every table."""
 
 TABLES = tuple(SCHEMAS)
-CSV_TABLES = frozenset(TABLES) - {"examples"}
+CSV_TABLES = frozenset(TABLES) - {"examples", _DOCUMENTS}
 
 
 def write_shift_table(artifact: ArtifactFolder, name: str, table: pa.Table) -> list[str]:
@@ -125,11 +138,25 @@ def write_shift_table(artifact: ArtifactFolder, name: str, table: pa.Table) -> l
 
 
 def read_shift_tables(folder: Path) -> tuple[Manifest, dict[str, list[dict[str, Any]]]]:
-    """Manifest and all tables (as lists of rows) of a shift artifact, verified.
+    """Manifest and all tables but `documents` (as lists of rows) of a shift artifact, verified.
 
     Raises:
         UnreadableInputError: No finished shifts there.
         DamagedArtifactError: A file is missing or changed.
     """
     manifest = read_artifact(folder, STAGE)
-    return manifest, {name: read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}
+    return manifest, {name: read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES if name != _DOCUMENTS}
+
+
+def read_document_values(folder: Path) -> tuple[Manifest, pa.Table]:
+    """Manifest and table `documents` of a shift artifact, verified.
+
+    Raises:
+        UnreadableInputError: No finished shifts there, or of a version that did not write the table.
+        DamagedArtifactError: A file is missing or changed.
+    """
+    manifest = read_artifact(folder, STAGE)
+    if manifest.inputs.get("format_version") != FORMAT_VERSION:
+        message = f"{folder} was made by another version, without what a study needs of every document: make it again with this program"
+        raise UnreadableInputError(message)
+    return manifest, read_table(folder / f"{_DOCUMENTS}.parquet")

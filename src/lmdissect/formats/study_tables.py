@@ -4,7 +4,8 @@ A study is made of runs: one tuned model against its base on one probe set. Runs
 `fields` holds the varied settings as JSON. Every table is Parquet and CSV. An estimate is never empty: what cannot be computed is left out and listed in the
 manifest under `details.unavailable` (list of {table, experiment, point, probes, variant, reason}).
 
-    runs             one row per run: experiment, point, fields, seed, probes, base_model, tuned_model, training_documents, num_target_tokens, num_documents, shift_folder
+    runs             one row per run: experiment, point, fields, seed, probes, base_model, tuned_model, training_documents, num_target_tokens, num_documents, shift_folder,
+                     base_scores, tuned_scores (null where not kept)
     estimates        gains and shifts of every point, its seeds taken together (intervals over documents and, from two seeds on, over seeds)
     seeds            the same for every seed by itself
     curves           estimates along an axis (a varied field with more than one value, or `step` where a run was measured on its way); x null = all weights
@@ -92,6 +93,8 @@ SCHEMAS = {
         num_target_tokens="i",
         num_documents="i",
         shift_folder="s",
+        base_scores="s",  # scores artifacts of the two models, null where they are not kept: `lmdissect view` reads them
+        tuned_scores="s",
     ),
     "estimates": _schema(**_POINT, fields="s", **_VALUE, share="f", share_ci_low="f", share_ci_high="f"),
     "seeds": _schema(**_POINT, seed="i", statistic="s", **_VARIANT, normalization="s", num_documents="i", **_INTERVAL),
@@ -115,7 +118,15 @@ SCHEMAS = {
     "capacity": _schema(
         experiment="s", group="s", probes="s", **_VARIANT, **_COUNTS, share_of_full="f", full_estimate="f", rank="f", ci_low="f", ci_high="f"
     ),
-    "independence": _schema(**_POINT, training_corpus="s", **_VARIANT, **_COUNTS, **_INTERVAL, **_TEST),
+    "independence": _schema(
+        **_POINT,
+        training_corpus="s",
+        compared_with="s",  # null: the shift after training on `training_corpus`; else that shift minus the one after training on this corpus
+        **_VARIANT,
+        **_COUNTS,
+        **_INTERVAL,
+        **_TEST,
+    ),
     "interactions": _schema(**_POINT, variant="s", first_variant="s", second_variant="s", normalization="s", **_COUNTS, **_INTERVAL, **_TEST),
     "facts": _schema(
         **_POINT,
@@ -133,8 +144,12 @@ SCHEMAS = {
         variant="s",
         selection="s",  # key_term | number | named | changed
         measure="s",  # true_logprob | other_logprob | contrast | true_rank | true_first: mean over documents of the change (tuned - base)
+        terms="s",  # all | recalled (the term does not stand earlier in its context)
+        normalization="s",  # term (sum of nats) | token
+        is_headline="b",  # contrast, all terms, sum of nats
         **_COUNTS,
         num_terms="i",
+        num_candidates="i",  # strings that a rank is among
         base_mean="f",
         tuned_mean="f",
         **_INTERVAL,

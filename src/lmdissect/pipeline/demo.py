@@ -13,6 +13,7 @@ from lmdissect.finetune import FinetuneConfig, LoraSettings, finetune
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import resolve_model
 from lmdissect.pipeline.compare import CompareRequest, CompareSummary, compare
+from lmdissect.pipeline.study import StudyOutcome, make_study
 from lmdissect.probes import read_probe_set
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.scoring import ScoringConfig
@@ -31,10 +32,11 @@ _NOTES = (
 
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
-    """Where the demo's outcomes are: what was learned (biomedical probes), what happened elsewhere (general probes)."""
+    """Where the demo's outcomes are: what was learned (biomedical probes), what happened elsewhere (general probes), and both in one study."""
 
     learning: CompareSummary
     forgetting: CompareSummary
+    study: StudyOutcome
 
 
 def run_demo(folder: Path, *, progress: Progress | None = None, stop: StopRequest | None = None) -> DemoSummary:
@@ -48,14 +50,16 @@ def run_demo(folder: Path, *, progress: Progress | None = None, stop: StopReques
     base = resolve_model(DEMO_MODEL)
     corpus = demo_text_path("train")
     documents, _ = read_corpus([corpus])
-    shown.say(f"1/3 finetune {DEMO_MODEL} (LoRA rank 8) on {len(documents)} short abstracts")
+    shown.say(f"1/4 finetune {DEMO_MODEL} (LoRA rank 8) on {len(documents)} short abstracts")
     tuned = folder / "tuned"
     finetune(base, documents, _FINETUNE, tuned, progress=shown, stop=stop)
-    shown.say("2/3 biomedical probes: what was learned?")
+    shown.say("2/4 biomedical probes: what was learned?")
     learning = compare(_request("biomedical", str(tuned), [corpus]), folder / "biomedical", progress=shown, stop=stop)
-    shown.say("3/3 general probes: what moved elsewhere?")
+    shown.say("3/4 general probes: what moved elsewhere?")
     forgetting = compare(_request("general", str(tuned), [corpus]), folder / "general", progress=shown, stop=stop)
-    return DemoSummary(learning, forgetting)
+    shown.say("4/4 the study of both")
+    study = make_study([learning.folder, forgetting.folder], folder / "study", replace=True, progress=shown)
+    return DemoSummary(learning, forgetting, study)
 
 
 def _request(probes: str, tuned: str, corpus: Sequence[Path]) -> CompareRequest:

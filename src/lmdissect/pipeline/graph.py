@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 from lmdissect.store import fingerprint
 
-__all__ = ["KINDS", "Graph", "Node", "NodeKind", "NodeOutcome", "NodeStatus", "node_key"]
+__all__ = ["KINDS", "Graph", "Node", "NodeKind", "NodeOutcome", "NodeStatus", "artifact_folder", "node_key"]
 
 NodeKind: TypeAlias = Literal["documents", "overlap", "trial", "rate", "finetune", "score", "shift"]
 """What a node makes."""
@@ -40,6 +40,11 @@ _NODE_VERSION = 1
 def node_key(kind: NodeKind, depends_on: Mapping[str, Any]) -> str:
     """Key (hex) of a node: hash of its kind and of everything its outcome depends on, in canonical JSON types."""
     return fingerprint({"version": _NODE_VERSION, "kind": kind, "depends_on": dict(depends_on)})
+
+
+def artifact_folder(store: Path, kind: NodeKind, key: str) -> Path:
+    """Where the artifact of a node lies."""
+    return store / kind / key[:_FOLDER_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Graph:
         key = node_key(kind, depends_on)
         known = self.nodes.get(key)
         waits = tuple(dict.fromkeys([*(known.needs if known else ()), *needs]))
-        folder = str(store / kind / key[:_FOLDER_DIGITS])
+        folder = str(artifact_folder(store, kind, key))
         node = Node(key, kind, known.label if known else label, known.settings if known else dict(settings), waits, folder)
         self.nodes[key] = node
         return node

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lmdissect.errors import UnusableOutputError
+from lmdissect.errors import InterruptedRunError, LmdissectError, UnusableOutputError
 from lmdissect.interrupts import StopRequest
 from lmdissect.pipeline.build import Study, build_study
 from lmdissect.pipeline.curves import draw_curves, text_tables
@@ -19,11 +19,15 @@ from lmdissect.pipeline.rates import read_choice
 from lmdissect.pipeline.schedule import Failure, ScheduleSummary, missing_nodes, run_nodes
 from lmdissect.pipeline.stale import note_points
 from lmdissect.pipeline.status import node_state
+from lmdissect.pipeline.study import make_study
 from lmdissect.pipeline.tables import same_as_before, write_tables
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.store import lock_folder, output_folder
 
-__all__ = ["ExperimentSummary", "run_experiment"]
+__all__ = ["STUDY", "ExperimentSummary", "run_experiment"]
+
+STUDY = "study"
+"""Folder of the study inside the folder of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class ExperimentSummary:
         failures: What failed, or could not be run for that.
         warnings: What the user should know before reading the tables.
         lines: The curves as text.
+        report: Report of the study of all its runs; None where it was not wanted or could not be made (``warnings`` says why).
     """
 
     out: Path
@@ -47,6 +52,7 @@ class ExperimentSummary:
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
     lines: tuple[str, ...]
+    report: Path | None
 
 
 def run_experiment(
@@ -55,6 +61,7 @@ def run_experiment(
     make_executor: Callable[[Path], Executor],
     *,
     estimate: Callable[[Study, list[Node]], Mapping[str, float]] | None = None,
+    study_wanted: bool = True,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
 ) -> ExperimentSummary:
@@ -65,6 +72,7 @@ def run_experiment(
         source: Its file, for messages.
         make_executor: Gives the executor, told the folder of the logs; called only when there is work.
         estimate: Estimated cost of the missing nodes by key, for the time left.
+        study_wanted: Whether to make the study of all runs at the end (OUT/study).
         progress: Where to report.
         stop: Once asked, the work in hand ends at its next safe point.
 
@@ -80,7 +88,7 @@ def run_experiment(
     with lock_folder(output_folder(out)):
         missing = missing_nodes(study)
         if not missing and same_as_before(study, out):
-            return _summary(study, reused=True, num_made=0, failures=())
+            return _summary(study, _make_study(experiment, shown, wanted=study_wanted), reused=True, num_made=0, failures=())
         note_points(study, out)
         schedule = ScheduleSummary()
         if missing:
@@ -94,7 +102,21 @@ def run_experiment(
                 executor.close()
         failures = tuple(schedule.failures.values())
         tables = write_tables(study, out, failures, source=source, durations_s=schedule.done, figures=lambda tables: _figures(study, tables))
-    return _summary(study, reused=False, num_made=len(schedule.done), failures=failures, tables=tables)
+        made = _make_study(experiment, shown, wanted=study_wanted)
+    return _summary(study, made, reused=False, num_made=len(schedule.done), failures=failures, tables=tables)
+
+
+def _make_study(experiment: Experiment, progress: Progress, *, wanted: bool) -> Path | str | None:
+    """The report of the study of all runs, or why there is none: the tables stand without it. None where it is not wanted."""
+    if not wanted:
+        return None
+    out = experiment.out_folder
+    try:
+        return make_study([out], out / STUDY, config=experiment.shift, replace=True, progress=progress).report
+    except InterruptedRunError:
+        raise
+    except LmdissectError as error:
+        return f"the tables are finished, but the study could not be made: {error}"
 
 
 def _last_line(logs: Path, node: Node) -> str:
@@ -117,11 +139,13 @@ def _figures(study: Study, tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
 
 
 def _summary(
-    study: Study, *, reused: bool, num_made: int, failures: tuple[Failure, ...], tables: Mapping[str, pa.Table] | None = None
+    study: Study, made: Path | str | None, *, reused: bool, num_made: int, failures: tuple[Failure, ...], tables: Mapping[str, pa.Table] | None = None
 ) -> ExperimentSummary:
     experiment = study.experiment
     lines = text_tables(tables, experiment.analysed_fields(), experiment.varied_fields()) if tables else []
-    return ExperimentSummary(experiment.out_folder, reused, len(study.points), num_made, failures, _warnings(study), tuple(lines))
+    warnings = (*_warnings(study), *([made] if isinstance(made, str) else []))
+    report = made if isinstance(made, Path) else None
+    return ExperimentSummary(experiment.out_folder, reused, len(study.points), num_made, failures, warnings, tuple(lines), report)
 
 
 def _warnings(study: Study) -> tuple[str, ...]:

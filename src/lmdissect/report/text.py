@@ -1,7 +1,8 @@
 """Untrusted text made harmless to look at. Escaping for HTML and LaTeX comes after this, where the text is written."""
 
 import unicodedata
-from collections.abc import Sequence
+
+from lmdissect.wording import capitalize_first, join_words
 
 __all__ = ["REPLACEMENT", "capitalize_first", "clean_text", "join_words", "short_label"]
 
@@ -35,15 +36,3 @@ def short_label(text: str, num_chars: int) -> str:
     """``text`` on one line, cut with an ellipsis after ``num_chars`` characters: for figures, where there is no scrolling."""
     line = " ".join(clean_text(text).split())
     return line if len(line) <= num_chars else f"{line[: num_chars - 1]}\u2026"
-
-
-def join_words(words: Sequence[str]) -> str:
-    """``a, b and c``."""
-    if len(words) <= 1:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def capitalize_first(text: str) -> str:
-    """``text`` with a capital first letter; the rest, names among it, as it is."""
-    return text[:1].upper() + text[1:]

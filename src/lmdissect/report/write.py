@@ -1,6 +1,6 @@
 """Shift artifact -> report files beside it, `report.json` last. A report that is current is left as it is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
 from importlib.resources.abc import Traversable
@@ -23,14 +23,14 @@ from lmdissect.store import (
     write_text,
 )
 
-__all__ = ["write_report"]
+__all__ = ["hash_sources", "is_current", "record_report", "write_report"]
 
 REPORT_VERSION = 1
 _PAGE = "report.html"
 _LATEX = "tables.tex"
 _RECORD = "report.json"
 _FIGURES = "figures"
-_SOURCES = (".py", ".j2", ".css")
+_SOURCES = (".py", ".j2", ".css", ".js")
 
 
 def write_report(folder: Path, *, progress: Progress | None = None) -> Path:
@@ -56,17 +56,28 @@ def write_report(folder: Path, *, progress: Progress | None = None) -> Path:
     shown = progress or SilentProgress()
     inputs = _describe_inputs(folder)
     key = fingerprint(inputs)
-    if _is_current(folder, key):
+    if is_current(folder, key):
         shown.say(f"{folder / _PAGE}: current, nothing rewritten")
         return folder / _PAGE
     with lock_folder(folder):
-        older = _read_record(folder).get("files", {})
-        names = _write_files(folder, shown)
-        files = {name: hash_file(folder / name) for name in sorted(names)}
-        write_json(folder / _RECORD, {"key": key, **inputs, "files": files})
-        _drop_figures(folder, set(older) - set(names))
+        record_report(folder, key, inputs, _write_files(folder, shown))
     shown.say(f"{folder / _PAGE}: written")
     return folder / _PAGE
+
+
+def record_report(folder: Path, key: str, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Write report.json, with the hash of every file, and remove figures of an older report.
+
+    Args:
+        folder: Where the report stands.
+        key: Hash of ``inputs``.
+        inputs: What the report is a function of.
+        names: Its files, relative to ``folder``.
+    """
+    older = _read_record(folder).get("files", {})
+    files = {name: hash_file(folder / name) for name in sorted(names)}
+    write_json(folder / _RECORD, {"key": key, **inputs, "files": files})
+    _drop_figures(folder, set(older) - set(names))
 
 
 def _describe_inputs(folder: Path) -> dict[str, Any]:
@@ -75,14 +86,14 @@ def _describe_inputs(folder: Path) -> dict[str, Any]:
     return {
         "report_version": REPORT_VERSION,
         "program_version": version("lmdissect"),
-        "template_hash": _hash_sources(),
+        "template_hash": hash_sources(),
         "manifest_key": manifest.key,
         "manifest_sha256": hash_file(folder / "manifest.json"),
         "manifest_files": {name: record.sha256 for name, record in manifest.files.items()},
     }
 
 
-def _hash_sources() -> str:
+def hash_sources() -> str:
     """Hash of the templates and of the code that fills them."""
     return fingerprint(dict(sorted(_read_sources(resources.files("lmdissect.report"), "").items())))
 
@@ -106,7 +117,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else {}
 
 
-def _is_current(folder: Path, key: str) -> bool:
+def is_current(folder: Path, key: str) -> bool:
+    """Whether ``folder`` holds a whole report with this key."""
     record = _read_record(folder)
     if record.get("key") != key:
         return False

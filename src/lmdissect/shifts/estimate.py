@@ -14,17 +14,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift, UnavailableRow
+from lmdissect.shifts.blocks import BLOCKED_FROM, blocked_means, blocked_sign_flip_p_values
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval, holm, sign_flip_p_values
 
-__all__ = ["MIN_DOCUMENTS", "Estimate", "estimate_gains", "estimate_means", "estimate_shifts", "label_means", "seeded_rng"]
+__all__ = [
+    "BLOCKED",
+    "MIN_DOCUMENTS",
+    "Estimate",
+    "estimate_gains",
+    "estimate_means",
+    "estimate_shifts",
+    "label_means",
+    "resample_means",
+    "seeded_rng",
+]
 
 MIN_DOCUMENTS = 2
 """Fewest documents a mean with an interval can stand on."""
+
+NO_RATIO = "the gain is exactly 0 in some draws of the documents: the interval of a share of it has no finite end"
+"""Why there is no share although the gain's interval leaves out 0."""
+
+BLOCKED = "drawn in blocks"
+"""What `ci_method` says of draws made by `blocks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,8 @@ def estimate_means(values_DK: Floats, config: ShiftConfig) -> tuple[list[Estimat
     """Mean of each column over the documents that have it (not NaN), with interval and test.
 
     Columns that the same documents have are drawn together, so that ratios and differences of them keep their pairing, and a draw is made once for
-    all of them. What else is computed changes nothing: every group of columns starts with the same seed.
+    all of them. What else is computed changes nothing: every group of columns starts with the same seed. Columns of `BLOCKED_FROM` or more documents
+    are drawn in blocks (`blocks`), and their ``ci_method`` says so.
 
     Args:
         values_DK: One row per document; every column has at least `MIN_DOCUMENTS` numbers.
@@ -68,19 +87,49 @@ def estimate_means(values_DK: Floats, config: ShiftConfig) -> tuple[list[Estimat
         One estimate per column, and the resampled means, shape (R, K).
     """
     present_DK = ~np.isnan(values_DK)
-    groups: dict[bytes, list[int]] = defaultdict(list)
-    for column in range(values_DK.shape[1]):
-        groups[present_DK[:, column].tobytes()].append(column)
-    means_RK = np.empty((config.num_draws, values_DK.shape[1]))
+    means_RK = resample_means(values_DK, config, "bootstrap")
     estimates: dict[int, Estimate] = {}
-    for columns in groups.values():
-        values = values_DK[present_DK[:, columns[0]]][:, columns]
-        means_RK[:, columns] = bootstrap_means(values, config.num_draws, seeded_rng(config, "bootstrap"))
-        p_values = sign_flip_p_values(values, config.num_draws, seeded_rng(config, "sign-flip"))
-        for number, column in enumerate(columns):
-            low, high, method = confidence_interval(values[:, number], means_RK[:, column], config.level, config.ci_method)
-            estimates[column] = Estimate(float(values[:, number].mean()), low, high, method, float(p_values[number]), len(values))
+    for columns, blocked in _draw_groups(present_DK):
+        if blocked:
+            p_values = blocked_sign_flip_p_values(values_DK[:, columns], config.num_draws, seeded_rng(config, "sign-flip"))
+        else:
+            values = values_DK[present_DK[:, columns[0]]][:, columns]
+            p_values = sign_flip_p_values(values, config.num_draws, seeded_rng(config, "sign-flip"))
+        for column, p_value in zip(columns, p_values, strict=True):
+            values_D = values_DK[present_DK[:, column], column]
+            low, high, method = confidence_interval(values_D, means_RK[:, column], config.level, config.ci_method)
+            method = f"{method}, {BLOCKED}" if blocked else method
+            estimates[column] = Estimate(float(values_D.mean()), low, high, method, float(p_value), len(values_D))
     return [estimates[column] for column in range(values_DK.shape[1])], means_RK
+
+
+def resample_means(values_DK: Floats, config: ShiftConfig, purpose: str) -> Floats:
+    """Means of resampled documents, shape (R, K), with the draws that `estimate_means` explains.
+
+    Args:
+        values_DK: One row per document, NaN where a quantity is not defined for a document.
+        config: Draws, seed.
+        purpose: Names the draws.
+    """
+    present_DK = ~np.isnan(values_DK)
+    means_RK = np.empty((config.num_draws, values_DK.shape[1]))
+    for columns, blocked in _draw_groups(present_DK):
+        rng = seeded_rng(config, purpose)
+        if blocked:
+            means_RK[:, columns] = blocked_means(values_DK[:, columns], config.num_draws, rng)
+        else:
+            means_RK[:, columns] = bootstrap_means(values_DK[present_DK[:, columns[0]]][:, columns], config.num_draws, rng)
+    return means_RK
+
+
+def _draw_groups(present_DK: npt.NDArray[np.bool_]) -> list[tuple[list[int], bool]]:
+    """Columns that are drawn together, and whether in blocks: all large ones, and the others by the documents they have."""
+    large = np.flatnonzero(present_DK.sum(axis=0) >= BLOCKED_FROM).tolist()
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for column in range(present_DK.shape[1]):
+        if column not in large:
+            groups[present_DK[:, column].tobytes()].append(column)
+    return [*([(large, True)] if large else []), *((columns, False) for columns in groups.values())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +247,18 @@ def _share(
     """Ratio of the two means with a percentile interval of the resampled ratios; None where the gain cannot be told from 0."""
     if gain.covers_zero:
         return None, None, None, f"the gain's interval [{gain.ci_low:.4g}, {gain.ci_high:.4g}] covers 0: a share of it has no meaning"
-    ratios = means_RK[:, 0] / means_RK[:, 1]
-    tail = (1.0 - config.level) / 2.0
-    low, high = np.quantile(ratios, [tail, 1.0 - tail])
-    return shift.estimate / gain.estimate, float(low), float(high), None
+    ends = ratio_interval(means_RK[:, 0], means_RK[:, 1], config.level)
+    if ends is None:
+        return None, None, None, NO_RATIO
+    return shift.estimate / gain.estimate, *ends, None
+
+
+def ratio_interval(top_R: Floats, bottom_R: Floats, level: float) -> tuple[float, float] | None:
+    """Percentile interval of resampled ratios; None where so many draws have a denominator of exactly 0 that an end is not a number (very few documents)."""
+    tail = (1.0 - level) / 2.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.quantile(top_R / bottom_R, [tail, 1.0 - tail])
+    return (float(low), float(high)) if np.isfinite(low) and np.isfinite(high) else None
 
 
 def _with_holm(rows: list[FactorShift]) -> list[FactorShift]:

@@ -7,6 +7,8 @@ named term or a listed key term stand beside all changed ones.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,27 @@ from lmdissect.shifts.estimate import MIN_DOCUMENTS, estimate_means
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats
 
-__all__ = ["SELECTIONS", "fact_token_rows", "holds_key_term", "holds_named_term", "holds_number"]
+__all__ = [
+    "EDGES",
+    "FUNCTION_WORDS",
+    "SELECTIONS",
+    "STATISTICS",
+    "FactValues",
+    "fact_token_rows",
+    "fact_token_values",
+    "factual_variants",
+    "holds_key_term",
+    "holds_named_term",
+    "holds_number",
+]
 
 SELECTIONS = ("changed", "number", "named", "key_term")
-_STATISTICS = ("mean", "sum")
-_EDGES = ".,;:!?()[]\"'"
-_FUNCTION_WORDS = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "of", "on", "or", "the", "to", "with", "without"))
+STATISTICS = ("mean", "sum")
+_ALIGNED = 4096
+"""Aligned pairs that are kept: a thousand documents with a few variants."""
+
+EDGES = ".,;:!?()[]\"'"
+FUNCTION_WORDS = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "into", "of", "on", "or", "the", "to", "with", "without"))
 
 
 def holds_number(span: ChangedSpan) -> bool:
@@ -38,7 +55,7 @@ def holds_named_term(span: ChangedSpan) -> bool:
     """Whether a word on either side looks like a name: a capital inside the word, or a first capital where no sentence begins."""
     for words in (span.original_words, span.variant_words):
         for index, word in enumerate(words):
-            bare = word.strip(_EDGES)
+            bare = word.strip(EDGES)
             sentence_start = span.opens_sentence if index == 0 else words[index - 1].endswith((".", "!", "?"))
             if any(character.isupper() for character in bare[1:]) or (bare[:1].isupper() and not sentence_start):
                 return True
@@ -47,24 +64,54 @@ def holds_named_term(span: ChangedSpan) -> bool:
 
 def holds_key_term(span: ChangedSpan, key_terms: Sequence[str]) -> bool:
     """Whether the original's side of the span shares a word with one of the document's key terms ("of" in "risk of infection" does not count)."""
-    words = {word.strip(_EDGES).casefold() for word in span.original_words} - {""} - _FUNCTION_WORDS
-    return any(words & {part.strip(_EDGES).casefold() for part in term.split()} for term in key_terms)
+    words = {word.strip(EDGES).casefold() for word in span.original_words} - {""} - FUNCTION_WORDS
+    return any(words & {part.strip(EDGES).casefold() for part in term.split()} for term in key_terms)
+
+
+@dataclass(frozen=True, slots=True)
+class FactValues:
+    """What one selection of changed spans gives in every document that has such tokens on both sides; N of them.
+
+    Attributes:
+        documents: Their numbers, shape (N,).
+        contrasts: Contrast under (base, tuned) as (mean, sum), shape (N, 2, 2); the sums of a pair that a token limit cut are NaN.
+        num_tokens: Selected tokens of (original, variant), shape (N, 2).
+    """
+
+    documents: npt.NDArray[np.int64]
+    contrasts: Floats
+    num_tokens: npt.NDArray[np.int64]
+
+    @property
+    def shift(self) -> Floats:
+        """Change of the contrast, as (mean, sum): shape (N, 2)."""
+        change: Floats = self.contrasts[:, 1] - self.contrasts[:, 0]
+        return change
+
+
+def factual_variants(paired: PairedScores) -> list[str]:
+    """Variants that change facts, in report order."""
+    return [variant for variant, factor in paired.factors.items() if "factual" in factor.split("+")]
+
+
+def fact_token_values(paired: PairedScores, variant: str) -> dict[str, FactValues]:
+    """Contrasts on the changed tokens of ``variant`` in every document, by selection. Needs equal tokenizers."""
+    spans = _spans_by_document(paired, variant)
+    return {selection: _selected_values(paired, variant, selection, spans) for selection in SELECTIONS}
 
 
 def fact_token_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
     """The fact-token table: for every variant that changes facts, each selection of spans, as means and as sums."""
-    variants = [variant for variant, factor in paired.factors.items() if "factual" in factor.split("+")]
+    variants = factual_variants(paired)
     if not paired.tokenizers_equal:
         return [], [UnavailableRow("fact_tokens", variant, "original", "token", "the models' tokenizers differ") for variant in variants]
     rows: list[dict[str, Any]] = []
     unavailable: list[UnavailableRow] = []
     for variant in variants:
-        spans = _spans_by_document(paired, variant)
-        for selection in SELECTIONS:
-            chosen = {document: [span for span in found if _selector(paired, document, selection)(span)] for document, found in spans.items()}
-            found_rows = _rows(paired, variant, selection, chosen, config)
+        for selection, values in fact_token_values(paired, variant).items():
+            found_rows = _rows(variant, selection, values, config)
             rows += found_rows
-            for statistic in _STATISTICS:
+            for statistic in STATISTICS:
                 if statistic not in {row["statistic"] for row in found_rows}:
                     whole = " in whole texts" if statistic == "sum" else ""
                     reason = f"{selection}, {statistic}: fewer than {MIN_DOCUMENTS} documents have such tokens{whole}"
@@ -79,11 +126,17 @@ def _spans_by_document(paired: PairedScores, variant: str) -> dict[int, list[Cha
         row, other = table.rows[document_id, ORIGINAL], table.rows.get((document_id, variant))
         if other is not None and not np.isnan(paired.gains(paired.normalizations[0], variant)[number]):
             ends = [_kept_chars(table, kept) for kept in (row, other)]
-            found = changed_spans(table.texts[row], table.texts[other])
+            found = _aligned(table.texts[row], table.texts[other])
             spans[number] = [
                 span for span in found if all(side is None or side[1] <= end for side, end in zip((span.original, span.variant), ends, strict=True))
             ]
     return spans
+
+
+@lru_cache(maxsize=_ALIGNED)
+def _aligned(original: str, variant: str) -> tuple[ChangedSpan, ...]:
+    """`changed_spans`, kept for the other runs of a study, which hold the same texts."""
+    return tuple(changed_spans(original, variant))
 
 
 def _kept_chars(table: ScoreTable, row: int) -> int:
@@ -101,29 +154,36 @@ def _selector(paired: PairedScores, document: int, selection: str) -> Callable[[
     }[selection]
 
 
-def _rows(paired: PairedScores, variant: str, selection: str, spans: dict[int, list[ChangedSpan]], config: ShiftConfig) -> list[dict[str, Any]]:
-    measured: list[tuple[Floats, int, int]] = []
+def _selected_values(paired: PairedScores, variant: str, selection: str, spans: dict[int, list[ChangedSpan]]) -> FactValues:
+    documents: list[int] = []
+    contrasts: list[Floats] = []
+    num_tokens: list[tuple[int, int]] = []
     for document, found in spans.items():
-        left = _selected(paired, ORIGINAL, document, [span.original for span in found if span.original])
-        right = _selected(paired, variant, document, [span.variant for span in found if span.variant])
+        chosen = [span for span in found if _selector(paired, document, selection)(span)]
+        left = _selected(paired, ORIGINAL, document, [span.original for span in chosen if span.original])
+        right = _selected(paired, variant, document, [span.variant for span in chosen if span.variant])
         if left.any() and right.any():
-            measured.append((_contrasts(paired, variant, document, left, right), int(left.sum()), int(right.sum())))
-    if not measured:
-        return []
-    contrasts = np.stack([values for values, _, _ in measured])  # (D, model, statistic), NaN for the sums of a cut pair
-    shift = contrasts[:, 1] - contrasts[:, 0]
+            documents.append(document)
+            contrasts.append(_contrasts(paired, variant, document, left, right))
+            num_tokens.append((int(left.sum()), int(right.sum())))
+    return FactValues(
+        np.asarray(documents, dtype=np.int64), np.asarray(contrasts).reshape(-1, 2, 2), np.asarray(num_tokens, dtype=np.int64).reshape(-1, 2)
+    )
+
+
+def _rows(variant: str, selection: str, values: FactValues, config: ShiftConfig) -> list[dict[str, Any]]:
+    shift, contrasts = values.shift, values.contrasts
     present = ~np.isnan(shift)
-    columns = [column for column in range(len(_STATISTICS)) if present[:, column].sum() >= MIN_DOCUMENTS]
+    columns = [column for column in range(len(STATISTICS)) if present[:, column].sum() >= MIN_DOCUMENTS]
     if not columns:
         return []
-    counts = np.array([[num_left, num_right] for _, num_left, num_right in measured])
     return [
         {
             "variant": variant,
             "selection": selection,
-            "statistic": _STATISTICS[column],
-            "num_original_tokens": int(counts[present[:, column], 0].sum()),
-            "num_variant_tokens": int(counts[present[:, column], 1].sum()),
+            "statistic": STATISTICS[column],
+            "num_original_tokens": int(values.num_tokens[present[:, column], 0].sum()),
+            "num_variant_tokens": int(values.num_tokens[present[:, column], 1].sum()),
             "base_contrast": float(contrasts[present[:, column], 0, column].mean()),
             "tuned_contrast": float(contrasts[present[:, column], 1, column].mean()),
             **mean.to_row(),

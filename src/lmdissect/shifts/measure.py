@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lmdissect.alignment import kept_word_share
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.formats.scores import ScoreTable, read_scores
-from lmdissect.formats.shift_tables import SCHEMAS, STAGE, write_shift_table
+from lmdissect.formats.shift_tables import FORMAT_VERSION, SCHEMAS, STAGE, write_shift_table
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import FactorShift, UnavailableRow, WriterMatch
 from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.documents import document_table, kept_word_shares
 from lmdissect.shifts.estimate import estimate_gains, estimate_shifts, seeded_rng
 from lmdissect.shifts.fact_tokens import fact_token_rows
 from lmdissect.shifts.interactions import interaction_rows
 from lmdissect.shifts.pairs import PairedScores, pair_scores
 from lmdissect.shifts.position import cumulative_rows, position_rows
+from lmdissect.shifts.resampling import Floats
 from lmdissect.store import fingerprint, open_artifact
 
 __all__ = ["ShiftSummary", "measure_shifts"]
@@ -77,7 +78,8 @@ def measure_shifts(
     shown = progress or SilentProgress()
     base, tuned = read_scores(base_folder), read_scores(tuned_folder)
     checks = {name: dict(check) for name, check in (extra_checks or {}).items()}
-    inputs = {"base_scores": _identify(base), "tuned_scores": _identify(tuned), "notes": list(notes), "extra_checks": checks}
+    scores = {"base_scores": _identify(base), "tuned_scores": _identify(tuned)}
+    inputs = {"format_version": FORMAT_VERSION, **scores, "notes": list(notes), "extra_checks": checks}
     paired = pair_scores(base, tuned)
     cure = f"choose another --out; lmdissect shift --base {base_folder} --tuned {tuned_folder} --out DIR takes the scores that are finished"
     with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs, cure=cure) as artifact:
@@ -116,6 +118,7 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         interactions, no_interactions = interaction_rows(paired, config)
         task.advance(1)
     losses = _loss_rows(paired)
+    kept_words = kept_word_shares(paired)
     rows = {
         "shifts": [asdict(row) for row in shifts],
         "losses": losses,
@@ -127,12 +130,13 @@ def _measure(paired: PairedScores, config: ShiftConfig, progress: Progress) -> t
         "examples": _example_rows(paired, config),
     }
     tables = {name: pa.Table.from_pylist(content, schema=SCHEMAS[name]) for name, content in rows.items()}
+    tables["documents"] = document_table(paired, kept_words)
     absent = {ORIGINAL, *paired.factors} - {row["variant"] for row in losses}
     no_losses = [
         UnavailableRow("losses", variant, variant, "token", "no document has this text whole under both models") for variant in sorted(absent)
     ]
     missing = [*unavailable, *no_gains, *no_losses, *no_bins, *_token_tables(paired), *no_cumulative, *no_facts, *no_interactions]
-    return tables, _details(paired, shifts, missing, config)
+    return tables, _details(paired, shifts, missing, kept_words, config)
 
 
 def _token_tables(paired: PairedScores) -> list[UnavailableRow]:
@@ -174,7 +178,13 @@ def _pooled(table: ScoreTable, rows: Sequence[int]) -> tuple[float, int, int]:
     return -float(table.logprob_nats[rows].sum()), int(table.num_scored[rows].sum()), int(table.num_scored_bytes[rows].sum())
 
 
-def _details(paired: PairedScores, shifts: Sequence[FactorShift], unavailable: Sequence[UnavailableRow], config: ShiftConfig) -> dict[str, Any]:
+def _details(
+    paired: PairedScores,
+    shifts: Sequence[FactorShift],
+    unavailable: Sequence[UnavailableRow],
+    kept_words: Mapping[str, Floats],
+    config: ShiftConfig,
+) -> dict[str, Any]:
     base, tuned = paired.base.manifest, paired.tuned.manifest
     return {
         "level": config.level,
@@ -190,7 +200,7 @@ def _details(paired: PairedScores, shifts: Sequence[FactorShift], unavailable: S
         "control": paired.control,
         "generators": base.details["generators"],
         "audits": base.details.get("audits", {}),
-        "variants": {variant: _variant_details(paired, variant) for variant in paired.factors},
+        "variants": {variant: _variant_details(paired, variant, kept_words[variant]) for variant in paired.factors},
         "rejected": base.details["rejected"],
         "num_dropped": len(paired.dropped),
         "dropped": [asdict(text) for text in paired.dropped[:_LISTED_DROPPED]],
@@ -199,18 +209,17 @@ def _details(paired: PairedScores, shifts: Sequence[FactorShift], unavailable: S
     }
 
 
-def _variant_details(paired: PairedScores, variant: str) -> dict[str, Any]:
+def _variant_details(paired: PairedScores, variant: str, kept_words_D: Floats) -> dict[str, Any]:
     """Facts about a variant that decide how to read its rows."""
     table = paired.base
-    pairs = [(table.rows[d, ORIGINAL], table.rows[d, variant]) for d in paired.documents if (d, variant) in table.rows]
-    kept = [kept_word_share(table.texts[row], table.texts[other]) for row, other in pairs]
-    median = float(np.median(kept)) if kept else None
+    kept = kept_words_D[~np.isnan(kept_words_D)]
+    median = float(np.median(kept)) if len(kept) else None
     cut = paired.truncated[variant] | paired.truncated[ORIGINAL]
     is_control = paired.factors[variant] == CONTROL
     net = paired.control is not None and not is_control and median is not None and median < _NET_BELOW_KEPT_WORDS
     return {
         "factor": paired.factors[variant],
-        "num_documents": len(pairs),
+        "num_documents": len(kept),
         "kept_words_median": median,
         "num_truncated": int(sum(cut[number] for number, d in enumerate(paired.documents) if (d, variant) in table.rows)),
         "headline_reference": "control" if net else "original",

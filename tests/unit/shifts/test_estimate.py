@@ -7,7 +7,7 @@ import pytest
 
 from lmdissect.records import FactorShift, UnavailableRow
 from lmdissect.shifts import ShiftConfig, bootstrap_means, estimate_gains, estimate_shifts, holm, pair_scores
-from lmdissect.shifts.estimate import seeded_rng
+from lmdissect.shifts.estimate import ratio_interval, seeded_rng
 from score_tables import ScoredText, documents_from_gains, save_scores
 
 CONFIG = ShiftConfig(num_draws=2000)
@@ -230,3 +230,12 @@ def test_seed_and_purpose_make_the_draws() -> None:
     assert first == again
     assert seeded_rng(CONFIG, "sign-flip").integers(0, 1 << 30, 5).tolist() != first
     assert seeded_rng(ShiftConfig(seed=1), "bootstrap").integers(0, 1 << 30, 5).tolist() != first
+
+
+@pytest.mark.parametrize(
+    ("bottoms", "expected"),
+    [([2.0] * 100, (1.0, 1.0)), ([0.0] * 50 + [2.0] * 50, None), ([0.0] + [2.0] * 99, (1.0, 1.0))],
+    ids=["plain", "half of the draws have nothing below", "one in a hundred"],
+)
+def test_a_ratio_to_nothing_has_no_interval(bottoms: list[float], expected: tuple[float, float] | None) -> None:
+    assert ratio_interval(np.full(100, 2.0), np.array(bottoms), 0.95) == expected

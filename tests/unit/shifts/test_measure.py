@@ -93,8 +93,20 @@ DOCUMENTED_COLUMNS = {
     ],
     "interactions": ["variant", "first_variant", "second_variant", "normalization", "num_documents", "estimate", "ci_low", "ci_high", "p_value"],
     "examples": ["document_id", "variant", "text", "shift", "char_start", "char_end", "base_logprob_nats", "tuned_logprob_nats"],
+    "documents": ["document_id", "variant", "normalization", "base_value", "tuned_value", "truncated", "kept_words", "text_hash"],
 }
-NULLABLE = {"factor", "share", "share_ci_low", "share_ci_high", "shift", "base_loss_nats", "tuned_loss_nats", "base_perplexity", "tuned_perplexity"}
+NULLABLE = {
+    "kept_words",
+    "factor",
+    "share",
+    "share_ci_low",
+    "share_ci_high",
+    "shift",
+    "base_loss_nats",
+    "tuned_loss_nats",
+    "base_perplexity",
+    "tuned_perplexity",
+}
 VARIANTS = ("original", "nonbiomedical", "casual", "counterfactual", "paraphrase", "nonbiomedical_casual")
 
 
@@ -126,7 +138,7 @@ def _measure(
 
 def test_tables_on_disk_are_the_documented_ones(tmp_path: Path) -> None:
     manifest, tables = _measure(tmp_path, *_rich())
-    assert set(tables) == set(TABLES) == set(DOCUMENTED_COLUMNS)
+    assert set(tables) | {"documents"} == set(TABLES) == set(DOCUMENTED_COLUMNS)
     assert set(manifest.files) == {f"{name}.parquet" for name in TABLES} | {f"{name}.csv" for name in CSV_TABLES}
     for name, columns in DOCUMENTED_COLUMNS.items():
         table = pq.read_table(tmp_path / "shifts" / f"{name}.parquet")

@@ -1,0 +1,218 @@
+"""Charts of shifts: what was learned and forgotten, the corpora, and everything along an axis."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from lmdissect.factors import CONTROL, ORIGINAL
+from lmdissect.report.findings import factor_noun
+from lmdissect.report.numbers import UNITS, equate_p, format_count, format_level, format_plain
+from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
+from lmdissect.report.study.content import Place, Row, StudyContent, group_rows
+from lmdissect.report.study.statements import caption_of, unit_sentence
+
+__all__ = [
+    "REFERENCES",
+    "curve_charts",
+    "curve_panels",
+    "describe_row",
+    "forest_chart",
+    "forest_series",
+    "independence_charts",
+    "learned_charts",
+    "overview_chart",
+    "place_ticks",
+    "row_label",
+]
+
+REFERENCES = {ORIGINAL: ("against the original", "original", "circle"), CONTROL: ("net of the control", "net", "diamond")}
+"""Name, colour role and symbol of a shift's two references: raw shifts always stand beside net ones."""
+
+_ALL_WEIGHTS_GAP = 4.0
+
+
+def describe_row(content: StudyContent, row: Row) -> str:
+    """What a pointer resting on a mark is told beyond the number: documents, seeds, adjusted p."""
+    parts = [format_count(int(row["num_documents"]), "document")]
+    if row.get("num_seeds"):
+        parts.append(format_count(int(row["num_seeds"]), "training seed"))
+    p_value = row.get("p_holm") if row.get("p_holm") is not None else row.get("p_value")
+    if p_value is not None:
+        parts.append(equate_p("Holm p" if row.get("p_holm") is not None else "p", p_value))
+    return f"{', '.join(parts)}; {format_level(content.level)} interval"
+
+
+def row_label(content: StudyContent, variant: str) -> str:
+    """``casual · style``."""
+    factor = content.factors.get(variant, "")
+    return f"{variant} \u00b7 {factor_noun(factor)}" if factor else variant
+
+
+def forest_series(content: StudyContent, rows: Iterable[Row]) -> list[Series]:
+    """Shift rows as one series per reference, a mark per variant."""
+    series = []
+    found = list(rows)
+    for reference, (name, role, symbol) in REFERENCES.items():
+        marks = [
+            Mark(
+                row_label(content, row["variant"]),
+                None,
+                row["estimate"],
+                row["ci_low"],
+                row["ci_high"],
+                filled=bool(row.get("is_headline", True)),
+                hover=describe_row(content, row),
+            )
+            for row in found
+            if row["reference"] == reference
+        ]
+        if marks:
+            series.append(Series(name, role, symbol, marks))
+    return series
+
+
+def _fact_series(content: StudyContent, place: Place) -> list[Series]:
+    """The number to read first for facts: the shift on the words that a factual variant changes."""
+    marks = [
+        Mark(row_label(content, row["variant"]), None, row["estimate"], row["ci_low"], row["ci_high"], hover=describe_row(content, row))
+        for row in content.tables["facts"]
+        if Place(row["experiment"], row["point"], row["probes"]) == place and (row["selection"], row["statistic"]) == ("changed", "mean")
+    ]
+    return [Series("on the changed words", "facts", "square", marks)] if marks else []
+
+
+def forest_chart(content: StudyContent, name: str, label: str, caption: str, groups: Sequence[tuple[str, Sequence[Row]]]) -> Chart | None:
+    """A forest with one panel per group of shift rows and one row per variant. Where a group is of one place, its fact tokens are drawn as well."""
+    rows = [row for _, group in groups for row in group]
+    if not rows:
+        return None
+    panels = [Panel(title, _place_series(content, group), UNITS[content.normalization]) for title, group in groups if group]
+    labels = [row_label(content, variant) for variant in content.sort(row["variant"] for row in rows)]
+    return Chart(name, label, caption, "forest", panels, rows=labels)
+
+
+def _place_series(content: StudyContent, rows: Sequence[Row]) -> list[Series]:
+    """Raw and net shifts, and for facts the changed words, which then are the number to read first."""
+    series = forest_series(content, rows)
+    places = {Place(row["experiment"], row["point"], row["probes"]) for row in rows}
+    is_estimate = all("fields" in row for row in rows)  # rows of `estimates`, not of another table
+    facts = _fact_series(content, places.pop()) if len(places) == 1 and is_estimate and content.normalization == "token" else []
+    labels = {mark.label for entry in facts for mark in entry.marks}
+    return [
+        *(replace(entry, marks=[replace(mark, filled=mark.filled and mark.label not in labels) for mark in entry.marks]) for entry in series),
+        *facts,
+    ]
+
+
+def _shift_rows(content: StudyContent, place: Place) -> list[Row]:
+    return content.shifts("estimates", lambda row: (row["experiment"], row["point"], row["probes"]) == (place.experiment, place.point, place.probes))
+
+
+def overview_chart(content: StudyContent) -> Chart | None:
+    """Learned beside forgotten, by factor, at the point that the statements speak of."""
+    groups, places = [], []
+    for analysis, title in (("learned", "Learned"), ("forgotten", "Forgotten")):
+        for probes in content.probes_of(analysis)[:1]:
+            for place in content.main_places(probes)[:1]:
+                groups.append((f"{title}: {probes}", _shift_rows(content, place)))
+                places.append(place.text)
+    if not groups:
+        known = dict.fromkeys(str(row["probes"]) for row in content.shifts("estimates"))
+        places_of = [content.main_places(probes)[0] for probes in known]
+        groups, places = [(place.probes, _shift_rows(content, place)) for place in places_of], [place.text for place in places_of]
+    gains = "Left of 0 a model moved away from the originals\u2019 value of the factor, right of 0 towards it."
+    caption = f"{gains} Points shown: {'; '.join(places)}. {unit_sentence(content)} Filled: the number to read first; hollow: its other reference."
+    return forest_chart(content, "overview", "Shift of every factor, learned beside forgotten", caption, groups)
+
+
+def learned_charts(content: StudyContent, analysis: str) -> list[Chart]:
+    """One forest per point, on the probe sets of ``analysis``; the main point first, which alone has a static twin."""
+    charts: list[Chart] = []
+    for probes in content.probes_of(analysis):
+        for index, place in enumerate(content.main_places(probes)):
+            caption = caption_of(content, analysis, place)
+            chart = forest_chart(content, f"{analysis}-{len(charts)}", place.text, caption, [(place.text, _shift_rows(content, place))])
+            if chart is not None:
+                charts.append(replace(chart, is_static=index == 0))
+    return charts
+
+
+def place_ticks(rows: Iterable[Row]) -> tuple[list[Tick], bool]:
+    """Labelled places of a curve's x, and whether the axis is logarithmic. All weights (x null) stand right of the largest x."""
+    labels: dict[float, str] = {}
+    beyond = ""
+    for row in rows:
+        if row["x"] is None:
+            beyond = row["x_label"] or "all weights"
+        else:
+            labels.setdefault(float(row["x"]), row["x_label"] or format_plain(row["x"], 0))
+    places = sorted(labels)
+    is_log = choose_log(places)
+    ticks = [Tick(place, labels[place]) for place in places]
+    if beyond:
+        last = places[-1] if places else 1.0
+        step = last * _ALL_WEIGHTS_GAP if is_log else last + (last - places[0]) / 4 if len(places) > 1 else last + 1
+        ticks.append(Tick(step, beyond))
+    return ticks, is_log
+
+
+def curve_panels(content: StudyContent, rows: Sequence[Row], ticks: Sequence[Tick]) -> list[Panel]:
+    """Gain on the originals, shifts against the original, and net shifts, over one axis."""
+    unit = UNITS[content.normalization]
+    gains = [row for row in rows if row["statistic"] == "gain" and row["variant"] == ORIGINAL]
+    panels = [Panel("gain on the originals", [_curve_series(content, ORIGINAL, gains, ticks)], unit)] if gains else []
+    for reference, (title, _, _) in REFERENCES.items():
+        shifts = [row for row in rows if row["statistic"] == "shift" and row["reference"] == reference]
+        series = [
+            _curve_series(content, variant, [row for row in shifts if row["variant"] == variant], ticks)
+            for variant in content.sort(row["variant"] for row in shifts)
+        ]
+        if series:
+            panels.append(Panel(f"shift {title}", series, unit))
+    return panels
+
+
+def _curve_series(content: StudyContent, variant: str, rows: Sequence[Row], ticks: Sequence[Tick]) -> Series:
+    last = ticks[-1].at
+    placed = sorted(rows, key=lambda row: last if row["x"] is None else row["x"])
+    marks = [
+        Mark(
+            row["x_label"] or "",
+            last if row["x"] is None else float(row["x"]),
+            row["estimate"],
+            row["ci_low"],
+            row["ci_high"],
+            hover=describe_row(content, row),
+        )
+        for row in placed
+    ]
+    name = "originals" if variant == ORIGINAL else row_label(content, variant)
+    return Series(name, content.role(variant), content.symbol(variant), marks)
+
+
+def curve_charts(content: StudyContent) -> list[Chart]:
+    """One chart per experiment, probe set, axis and group."""
+    charts: list[Chart] = []
+    rows = [row for row in content.tables["curves"] if row["normalization"] == content.normalization]
+    for (experiment, probes, axis, group), members in group_rows(rows, "experiment", "probes", "axis", "group").items():
+        ticks, is_log = place_ticks(members)
+        label = f"{experiment}: {axis}{f', {group}' if group else ''} ({probes})"
+        caption = caption_of(content, "curves", Place(experiment, "", probes))
+        panels = curve_panels(content, members, ticks)
+        charts.append(Chart(f"curves-{len(charts)}", label, caption, "curve", panels, x_name=axis, ticks=ticks, is_log=is_log))
+    return charts
+
+
+def independence_charts(content: StudyContent) -> list[Chart]:
+    """Training corpus by factor: one panel per corpus, then the differences between two corpora."""
+    charts: list[Chart] = []
+    for (experiment, probes), members in group_rows(content.tables["independence"], "experiment", "probes").items():
+        caption = caption_of(content, "independence", Place(experiment, "", probes))
+        alone = [row for row in members if row.get("compared_with") is None]
+        against = [row for row in members if row.get("compared_with") is not None]
+        own = [(f"trained on {corpus or 'an unnamed corpus'}", rows) for (corpus,), rows in group_rows(alone, "training_corpus").items()]
+        differences = [(f"{corpus} less {other}", rows) for (corpus, other), rows in group_rows(against, "training_corpus", "compared_with").items()]
+        for label, groups in ((f"{experiment} ({probes})", own), (f"{experiment} ({probes}), differences between corpora", differences)):
+            chart = forest_chart(content, f"independence-{len(charts)}", label, caption, groups)
+            if chart is not None:
+                charts.append(chart)
+    return charts

@@ -1,0 +1,113 @@
+"""How much capacity a factor needs: the smallest LoRA rank whose shift reaches a share of full finetuning's.
+
+    rank(q) = min { rank : shift(rank) / shift(all weights) >= q },   q = 1/2 and 9/10, over the ranks that were measured
+
+The interval is read off the same number in draws of documents (all points share each draw; seeds are taken together as they are): the smallest ranks that at
+least 2.5 % and 97.5 % of the draws do not exceed. A draw in which no measured rank reaches the share counts as above all of them; where that is so for the
+upper end, the interval is open: it is left out, and listed with its lower end. There is no number where no rank reaches the share, or where the interval of
+full finetuning's shift covers 0.
+
+Shape letters: S seeds, D documents, P points of a curve, R draws.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lmdissect.records import StudyGap
+from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.curves import RANK, Curve, shared_values
+from lmdissect.shifts.estimate import MIN_DOCUMENTS, resample_means
+from lmdissect.shifts.resampling import Floats
+from lmdissect.shifts.seeds import estimate_crossed
+
+__all__ = ["SHARES_OF_FULL", "capacity_rows", "smallest_ranks"]
+
+SHARES_OF_FULL = (0.5, 0.9)
+
+
+def capacity_rows(curves: Sequence[Curve], config: ShiftConfig) -> tuple[list[dict[str, Any]], list[StudyGap]]:
+    """The table `capacity`: one row per curve along rank, variant, reference and share.
+
+    Args:
+        curves: All curves; those along another axis are passed over.
+        config: Statistics settings.
+
+    Returns:
+        The rows, and what could not be computed.
+    """
+    rows: list[dict[str, Any]] = []
+    gaps: list[StudyGap] = []
+    for curve in curves:
+        if curve.axis != RANK:
+            continue
+        if curve.full is None:
+            gaps.append(curve.gap("capacity", "all", "there is no point with all weights, or more than one, to compare the ranks with"))
+            continue
+        for variant, reference in curve.full.pairings:
+            found, reasons = _rows(curve, variant, reference, config)
+            rows += found
+            gaps += [curve.gap("capacity", variant, f"against the {reference}: {reason}") for reason in reasons]
+    return rows, gaps
+
+
+def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of one variant and reference, and reasons for what is missing."""
+    if not all((variant, reference) in panel.pairings for panel in curve.panels):
+        return [], ["not every point of the curve has it"]
+    values, num_left_out = shared_values(curve.panels, variant, reference)
+    reasons = [f"{num_left_out} documents that not every point has are left out"] if num_left_out else []
+    if values[0].shape[1] < MIN_DOCUMENTS:
+        return [], [*reasons, f"{values[0].shape[1]} documents are common to all points; at least {MIN_DOCUMENTS} are needed"]
+    full = estimate_crossed(values[-1], config)
+    if full.covers_zero:
+        reason = f"the interval of full finetuning's shift [{full.ci_low:.4g}, {full.ci_high:.4g}] covers 0: a share of it has no meaning"
+        return [], [*reasons, reason]
+    ranks_P = np.array([x for x, _ in curve.measured])
+    seed_means_DP = np.stack([shift_SD.mean(axis=0) for shift_SD in values], axis=1)
+    drawn_RP = resample_means(seed_means_DP, config, "curve")
+    rows: list[dict[str, Any]] = []
+    for share in SHARES_OF_FULL:
+        rank = float(smallest_ranks(ranks_P, seed_means_DP.mean(axis=0)[None], share)[0])
+        if np.isinf(rank):
+            reasons.append(f"no measured rank up to {ranks_P[-1]:g} reaches {share:.0%} of full finetuning's shift")
+            continue
+        tail = (1.0 - config.level) / 2.0
+        low, high = np.quantile(smallest_ranks(ranks_P, drawn_RP, share), [tail, 1.0 - tail], method="inverted_cdf")
+        if np.isinf(high):
+            reasons.append(
+                f"interval of the rank that reaches {share:.0%}: from {low:g} to above {ranks_P[-1]:g}, the largest measured, so it is left out"
+            )
+        rows.append(
+            {
+                "experiment": curve.experiment,
+                "group": curve.group,
+                "probes": curve.probes,
+                "variant": variant,
+                "factor": curve.panels[-1].factors[variant],
+                "reference": reference,
+                "num_seeds": min(len(panel.seeds) for panel in curve.panels),
+                "num_documents": values[0].shape[1],
+                "share_of_full": share,
+                "full_estimate": full.estimate,
+                "rank": rank,
+                "ci_low": None if np.isinf(high) else float(low),
+                "ci_high": None if np.isinf(high) else float(high),
+            }
+        )
+    return rows, reasons
+
+
+def smallest_ranks(ranks_P: Floats, shifts_RP: Floats, share: float) -> Floats:
+    """Smallest rank that reaches ``share`` of the last column's shift, shape (R,); infinite where none does.
+
+    Args:
+        ranks_P: Ascending.
+        shifts_RP: One row per draw: the shift at each rank, and last that of full finetuning, so one column more than there are ranks.
+        share: For example 0.5.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reached_RP = shifts_RP[:, :-1] / shifts_RP[:, -1:] >= share
+    found: Floats = np.where(reached_RP.any(axis=1), ranks_P[np.argmax(reached_RP, axis=1)], np.inf)
+    return found

@@ -1,0 +1,210 @@
+"""Points of a study that lie on a curve: equal in everything but one setting.
+
+The axis is a varied field with more than one numeric value, or `step` where runs were measured on their way. Points belong to one curve where all other varied
+fields are equal, with two exceptions, for what cannot be equal or has no part in the training:
+
+- On the axis `finetune.lora.rank` the point with all weights (null) belongs to the curve although adapters have settings and a learning rate of their own,
+  if only one can be meant.
+- What is done about probes found in the training documents (`corpus.on_overlap`) tells no curves apart. A share of mixed-in text (`corpus.mix.share`) of null is 0.
+
+Shape letters: S seeds, D documents, P points of a curve.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmdissect.records import StudyGap
+from lmdissect.shifts.panel import Panel
+from lmdissect.shifts.resampling import Floats
+from lmdissect.store.fingerprint import canonical_json
+
+__all__ = ["RANK", "STEP", "Curve", "curve_rows", "find_curves", "shared_values"]
+
+STEP = "step"
+RANK = "finetune.lora.rank"
+
+_MIX = "corpus.mix.share"
+_NOT_TRAINING = ("corpus.on_overlap",)
+_OF_ADAPTERS = ("finetune.learning_rate", "finetune.lora")
+_SHOWN_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points along one axis.
+
+    Attributes:
+        axis: Dotted name of the field, or `step`.
+        group: What tells this curve from others of its axis: ``rank=8``; empty where there is one.
+        xs: Values of the axis, ascending; None (all weights) last.
+        panels: The points, in the same order.
+    """
+
+    axis: str
+    group: str
+    xs: tuple[float | None, ...]
+    panels: tuple[Panel, ...]
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment."""
+        return self.panels[0].experiment
+
+    @property
+    def probes(self) -> str:
+        """Name of the probe set."""
+        return self.panels[0].probes
+
+    @property
+    def full(self) -> Panel | None:
+        """The point with all weights, where there is one."""
+        return self.panels[-1] if self.xs[-1] is None else None
+
+    @property
+    def measured(self) -> list[tuple[float, Panel]]:
+        """The points with a number on the axis."""
+        return [(x, panel) for x, panel in zip(self.xs, self.panels, strict=True) if x is not None]
+
+    def gap(self, table: str, variant: str, reason: str) -> StudyGap:
+        """Something of this curve that could not be computed."""
+        point = f"along {self.axis}{f', {self.group}' if self.group else ''}"
+        return StudyGap(table, self.experiment, point, self.probes, variant, reason)
+
+
+def find_curves(panels: Sequence[Panel]) -> list[Curve]:
+    """All curves of a study, experiment by experiment, in the order of its fields; `step` last.
+
+    Args:
+        panels: All points; those with a step make the curves along `step`.
+    """
+    curves: list[Curve] = []
+    studies: dict[tuple[str, str], list[Panel]] = {}
+    for panel in panels:
+        studies.setdefault((panel.experiment, panel.probes), []).append(panel)
+    for members in studies.values():
+        final = [panel for panel in members if panel.step is None]
+        for field in dict.fromkeys(name for panel in final for name in panel.fields):
+            curves += _along_field(field, final)
+        curves += _along_steps([panel for panel in members if panel.step is not None])
+    return curves
+
+
+def _along_field(field: str, panels: Sequence[Panel]) -> list[Curve]:
+    groups: dict[str, list[tuple[float | None, Panel]]] = {}
+    placed = [(x, panel) for panel in panels for x in _place(field, panel)]
+    for x, panel in placed:
+        if x is not None:
+            groups.setdefault(_others(field, panel), []).append((x, panel))
+    full = [panel for x, panel in placed if x is None]
+    found = {key: members for key, members in groups.items() if len({x for x, _ in members}) > 1}
+    for key, members in found.items():
+        if (whole := _full_point(full, key, members[0][1])) is not None:
+            members.append((None, whole))
+    telling = _telling_fields(field, [members[0][1] for members in found.values()])
+    return [_curve(field, _shown_group(telling, members[0][1]), members) for members in found.values()]
+
+
+def _place(field: str, panel: Panel) -> list[float | None]:
+    """Where a point stands on an axis; empty where it has no number there. None is a place on the axis of ranks alone, 0 on that of mixed-in text."""
+    value = panel.fields.get(field)
+    if value is None:
+        return [None] if field == RANK else [0.0] if field == _MIX else []
+    return [float(value)] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+def _others(field: str, panel: Panel, ignored: Sequence[str] = ()) -> str:
+    """All other fields that a curve must share, as one key."""
+    left_out = (field, *_NOT_TRAINING)
+    return canonical_json(
+        {name: value for name, value in panel.fields.items() if name not in left_out and not any(name.startswith(start) for start in ignored)}
+    )
+
+
+def _full_point(full: Sequence[Panel], key: str, member: Panel) -> Panel | None:
+    """The point with all weights that belongs to a curve over ranks: equal otherwise, or the only one that is equal but for settings of adapters."""
+    equal = [panel for panel in full if _others(RANK, panel) == key]
+    if not equal:
+        equal = [panel for panel in full if _others(RANK, panel, _OF_ADAPTERS) == _others(RANK, member, _OF_ADAPTERS)]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _telling_fields(field: str, panels: Sequence[Panel]) -> list[str]:
+    """Other fields in which the curves of an axis differ."""
+    names = dict.fromkeys(name for panel in panels for name in panel.fields if name != field and name not in _NOT_TRAINING)
+    return [name for name in names if len({canonical_json(panel.fields.get(name)) for panel in panels}) > 1]
+
+
+def _shown_group(names: Sequence[str], panel: Panel) -> str:
+    return " ".join(f"{name.rpartition('.')[2]}={_shown(name, panel.fields.get(name))}" for name in names)
+
+
+def _shown(name: str, value: Any) -> str:  # noqa: ANN401 - a setting is whatever it is
+    if value is None:
+        return "full" if name.startswith("finetune.lora") else "none"
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
+
+
+def _along_steps(panels: Sequence[Panel]) -> list[Curve]:
+    groups: dict[str, list[tuple[float | None, Panel]]] = {}
+    for panel in panels:
+        groups.setdefault(panel.point, []).append((float(panel.step or 0), panel))
+    return [_curve(STEP, point if len(groups) > 1 else "", members) for point, members in groups.items() if len(members) > 1]
+
+
+def _curve(axis: str, group: str, members: Sequence[tuple[float | None, Panel]]) -> Curve:
+    ordered = sorted(members, key=lambda member: (member[0] is None, member[0] or 0.0))
+    return Curve(axis, group, tuple(x for x, _ in ordered), tuple(panel for _, panel in ordered))
+
+
+def curve_rows(curves: Sequence[Curve], rows_of: Mapping[Panel, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of the table `curves`.
+
+    Args:
+        curves: As `find_curves` gives them.
+        rows_of: The rows of every point, as `point_rows` gives them.
+    """
+    rows: list[dict[str, Any]] = []
+    for curve in curves:
+        for x, panel in zip(curve.xs, curve.panels, strict=True):
+            place = {
+                "experiment": curve.experiment,
+                "point": panel.point,
+                "probes": curve.probes,
+                "axis": curve.axis,
+                "group": curve.group,
+                "x": x,
+                "x_label": "full" if x is None else f"{x:.10g}",
+            }
+            rows += [{**place, **{name: value for name, value in row.items() if not name.startswith("share")}} for row in rows_of.get(panel, ())]
+    return rows
+
+
+def shared_values(panels: Sequence[Panel], variant: str, reference: str) -> tuple[list[Floats], int]:
+    """Shifts of the documents that all points of a curve have, per token (per byte where tokenizers differ).
+
+    Args:
+        panels: The points.
+        variant: Variant; every point has it.
+        reference: ``original`` or ``control``.
+
+    Returns:
+        Shape (S, D) for every point, without NaN, documents in the same order; and how many documents were left out because some point lacks them.
+    """
+    shifts = [panel.shift(panel.normalizations[0], variant, reference) for panel in panels]
+    present = [~np.isnan(shift_SD[0]) for shift_SD in shifts]
+    having = [set(_chosen(panel.document_ids, here_D)) for panel, here_D in zip(panels, present, strict=True)]
+    shared = set.intersection(*having)
+    values: list[Floats] = []
+    order = [name for name in panels[0].document_ids if name in shared]
+    for panel, shift_SD in zip(panels, shifts, strict=True):
+        index = {name: number for number, name in enumerate(panel.document_ids)}
+        values.append(shift_SD[:, [index[name] for name in order]])
+    return values, len(set.union(*having)) - len(shared)
+
+
+def _chosen(names: Sequence[str], here_D: Any) -> Iterator[str]:  # noqa: ANN401 - a boolean array
+    return (name for name, is_here in zip(names, here_D.tolist(), strict=True) if is_here)

@@ -1,0 +1,350 @@
+"""Many runs -> one study artifact with every table of `lmdissect.formats.study_tables`.
+
+What cannot be computed is left out and listed with its reason; one point that cannot be used never takes the others with it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lmdissect.errors import LmdissectError, NothingToDoError
+from lmdissect.formats.shift_tables import read_document_values
+from lmdissect.formats.study_tables import SCHEMAS, STAGE, write_study_table
+from lmdissect.progress import Progress, SilentProgress
+from lmdissect.records import StudyGap, StudyRun
+from lmdissect.shifts.capacity import capacity_rows
+from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.curves import curve_rows, find_curves
+from lmdissect.shifts.fact_seeds import facts_of_one_run, facts_over_seeds
+from lmdissect.shifts.fingerprint import fingerprint_rows
+from lmdissect.shifts.independence import independence_rows
+from lmdissect.shifts.interaction_seeds import interactions_over_seeds
+from lmdissect.shifts.moved import moved_document_rows, moved_token_rows
+from lmdissect.shifts.natural import natural_rows
+from lmdissect.shifts.panel import Panel, read_panels
+from lmdissect.shifts.pooled import point_rows, seed_rows
+from lmdissect.shifts.position_seeds import cumulative_over_seeds, positions_of_one_run, positions_over_seeds
+from lmdissect.shifts.run_tokens import RunTokens, TokenReader
+from lmdissect.shifts.statements import write_statements
+from lmdissect.shifts.tempo import tempo_rows
+from lmdissect.store import fingerprint, open_artifact, read_manifest
+from lmdissect.store.fingerprint import canonical_json
+
+__all__ = ["StudySummary", "measure_study"]
+
+_FORMAT_VERSION = 1
+_TOKEN_TABLES = ("positions", "cumulative", "facts", "moved_tokens")
+
+_Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """What was measured.
+
+    Attributes:
+        folder: The study artifact.
+        reused: Whether a finished study of the same runs was found there.
+        num_runs: Runs that take part.
+        num_points: Points they make, counted once for every probe set.
+        gaps: What is missing, and why.
+    """
+
+    folder: Path
+    reused: bool
+    num_runs: int
+    num_points: int
+    gaps: tuple[StudyGap, ...]
+
+
+def measure_study(
+    runs: Sequence[StudyRun],
+    config: ShiftConfig,
+    folder: Path,
+    *,
+    gaps: Sequence[StudyGap] = (),
+    extra_tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    progress: Progress | None = None,
+) -> StudySummary:
+    """Compute every table of a study and write it.
+
+    Args:
+        runs: The runs; those of one point differ in the seed.
+        config: Statistics settings.
+        folder: Output folder.
+        gaps: What is known to be missing before: runs that failed.
+        extra_tables: Rows measured elsewhere, by table (``cloze``).
+        progress: Where to report.
+
+    Raises:
+        NothingToDoError: No run can be used; the first reason is named.
+        StaleArtifactError: The output folder holds a study of other runs or settings.
+    """
+    shown = progress or SilentProgress()
+    extra = {name: [dict(row) for row in rows] for name, rows in (extra_tables or {}).items()}
+    inputs = {
+        "format_version": _FORMAT_VERSION,
+        "runs": [_identify(run) for run in runs],
+        "gaps": [asdict(gap) for gap in gaps],
+        "extra_tables": fingerprint(extra),
+    }
+    with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs) as artifact:
+        if artifact.finished is not None:
+            shown.say(f"{folder}: study measured before from the same runs; reused")
+            counts, listed = artifact.finished.counts, artifact.finished.details["unavailable"]
+            return StudySummary(
+                folder, reused=True, num_runs=counts["runs"], num_points=counts["points"], gaps=tuple(StudyGap(**gap) for gap in listed)
+            )
+        for line in artifact.describe_damage():
+            shown.say(line)
+        study = _Study(config, list(gaps), shown)
+        study.measure(runs, extra)
+        tables = {name: pa.Table.from_pylist(study.tables[name], schema=schema) for name, schema in SCHEMAS.items()}
+        files = [name for table, content in tables.items() for name in write_study_table(artifact, table, content)]
+        listed_gaps = tuple(dict.fromkeys(study.gaps))
+        counts = {"runs": len(study.tables["runs"]), "points": len(study.panels), "gaps": len(listed_gaps)}
+        artifact.finish(counts=counts, details=_details(study, listed_gaps, config), files=files)
+    return StudySummary(folder, reused=False, num_runs=counts["runs"], num_points=counts["points"], gaps=listed_gaps)
+
+
+def _identify(run: StudyRun) -> dict[str, Any]:
+    """What of a run decides the study: its labels and the content of its shifts. Where folders lie decides nothing."""
+    try:
+        content = fingerprint({name: record.sha256 for name, record in read_manifest(run.shift_folder).files.items()})
+    except LmdissectError as error:
+        content = f"unreadable: {type(error).__name__}"
+    labels = {name: value for name, value in asdict(run).items() if not name.endswith(("_folder", "_scores"))}
+    has_scores = [run.base_scores is not None, run.tuned_scores is not None]
+    return {**labels, "fields": canonical_json(run.fields), "writers": dict(run.writers), "shifts": content, "has_scores": has_scores}
+
+
+def _details(study: "_Study", gaps: Sequence[StudyGap], config: ShiftConfig) -> dict[str, Any]:
+    first = read_manifest(study.panels[0].runs[0].shift_folder).details
+    return {
+        "level": config.level,
+        "num_draws": config.num_draws,
+        "seed": config.seed,
+        "ci_method": config.ci_method,
+        "unavailable": [asdict(gap) for gap in gaps],
+        "experiments": list(dict.fromkeys(panel.experiment for panel in study.panels)),
+        "probes": list(dict.fromkeys(panel.probes for panel in study.panels)),
+        "base_models": list(dict.fromkeys(run.base_model for panel in study.panels for run in panel.runs)),
+        "max_tokens": first.get("max_tokens"),
+        "natural_probes": list(dict.fromkeys(panel.probes for panel in study.panels if panel.runs[0].natural)),
+        "notes": list(dict.fromkeys(note for panel in study.panels for note in _notes(panel))),
+    }
+
+
+def _notes(panel: Panel) -> list[str]:
+    """Sentences that every report of these numbers must show."""
+    return [note for run in panel.runs for note in read_manifest(run.shift_folder).details.get("notes", [])]
+
+
+class _Study:
+    """The tables while they are made."""
+
+    def __init__(self, config: ShiftConfig, gaps: list[StudyGap], progress: Progress) -> None:
+        self.tables: dict[str, _Rows] = {name: [] for name in SCHEMAS}
+        self.panels: list[Panel] = []
+        self.gaps = gaps
+        self._config = config
+        self._progress = progress
+        self._reader = TokenReader()
+        self._of_tokens: dict[tuple[Path, ...], tuple[dict[str, _Rows], list[StudyGap]]] = {}
+        """Tables of a point's tokens by the folders of its runs: two experiments that share runs share the work."""
+        self._of_points: dict[tuple[Path, ...], tuple[_Rows, _Rows, list[StudyGap]]] = {}
+        """Estimates of a point and of its seeds, likewise."""
+
+    def measure(self, runs: Sequence[StudyRun], extra: Mapping[str, _Rows]) -> None:
+        """Fill all tables."""
+        self.panels, missing = read_panels(runs)
+        self.gaps += missing
+        if not self.panels:
+            reason = missing[0].reason if missing else "there are no runs"
+            message = f"no run can be used for a study ({reason})"
+            raise NothingToDoError(message)
+        self._check_points()
+        self.tables["runs"] = [_run_row(panel, number) for panel in self._final() for number in range(len(panel.runs))]
+        self._pool()
+        with self._progress.task("measure points", len(self._final()), "points") as task:
+            for panel in self._final():
+                self._measure_point(panel)
+                task.advance(1)
+        self.tables["independence"], missing = independence_rows(self.panels, self.tables["estimates"], self._config)
+        self.gaps += missing
+        self.tables["fingerprint"] = fingerprint_rows(self.panels, self.tables["estimates"], self.tables["curves"])
+        self.tables["natural"] = natural_rows(self.panels, self.tables["estimates"])
+        for name, rows in extra.items():
+            self.tables[name] += rows
+        self.tables["statements"] = write_statements(self.tables, self._config.level)
+
+    def _final(self) -> list[Panel]:
+        """Points at the end of their training."""
+        return [panel for panel in self.panels if panel.step is None]
+
+    def _check_points(self) -> None:
+        """List what makes a mean or a curve stand on less than the reader may think: seeds and documents that some points lack."""
+        groups: dict[tuple[str, str, bool], list[Panel]] = {}
+        for panel in self.panels:
+            groups.setdefault((panel.experiment, panel.probes, panel.step is None), []).append(panel)
+        for panels in groups.values():
+            all_seeds = sorted({seed for panel in panels for seed in panel.seeds})
+            most = max(panels, key=lambda panel: len(panel.document_ids))
+            for panel in panels:
+                if absent := [seed for seed in all_seeds if seed not in panel.seeds]:
+                    self._miss("seeds", panel, f"seeds {', '.join(map(str, absent))} are missing here; other points of the experiment have them")
+                if lost := set(most.document_ids) - set(panel.document_ids):
+                    self._miss("estimates", panel, f"{len(lost)} of the documents that other points have are missing here")
+                if panel.left_out:
+                    self._miss("estimates", panel, f"{len(panel.left_out)} documents that not every seed has are left out")
+                for variant, count in panel.texts_left_out.items():
+                    self._miss("estimates", panel, f"{count} texts that not every seed has are left out", variant)
+                self._compare_points(panel, most)
+
+    def _compare_points(self, panel: Panel, other: Panel) -> None:
+        """List what makes two points of an experiment no fair comparison, though each stands by itself: other texts under one id, another tokenizer."""
+        here, there = (_texts_of(point) for point in (panel, other))
+        if differing := [key for key, digest in here.items() if there.get(key, digest) != digest]:
+            named = f"{differing[0][0]}, {differing[0][1]}"
+            reason = f"{len(differing)} texts (first: {named}) differ from those of the point {other.label}: the probe sets are not the same, compare with care"
+            self._miss("runs", panel, reason)
+        tokenizers = [read_manifest(point.runs[0].shift_folder).details["base_model"].get("tokenizer") for point in (panel, other)]
+        if tokenizers[0] != tokenizers[1]:
+            self._miss(
+                "runs", panel, f"another tokenizer than at the point {other.label}: numbers per token cannot be compared with it, those per byte can"
+            )
+
+    def _miss(self, table: str, panel: Panel, reason: str, variant: str = "all") -> None:
+        self.gaps.append(StudyGap(table, panel.experiment, panel.label, panel.probes, variant, reason))
+
+    def _pool(self) -> None:
+        """Estimates of every point and seed, and of every step that was measured on the way; curves of them, tempo and capacity."""
+        rows_of: dict[Panel, _Rows] = {}
+        with self._progress.task("pool seeds", len(self.panels), "points") as task:
+            for panel in self.panels:
+                rows, seeds, missing = self._pooled(panel)
+                self.gaps += _named_like(panel, missing)
+                rows_of[panel] = rows
+                for variant in dict.fromkeys(row["variant"] for row in rows if row["ci_low"] == row["ci_high"]):
+                    self._miss(
+                        "estimates", panel, "every document has the same value under every seed: an interval of no width says nothing", variant
+                    )
+                if panel.step is None:
+                    fields = canonical_json(dict(panel.fields))
+                    self._add(panel, "estimates", [{"fields": fields, **row} for row in rows])
+                    self._add(panel, "seeds", seeds)
+                task.advance(1)
+        curves = find_curves(self.panels)
+        self.tables["curves"] = curve_rows(curves, rows_of)
+        self.tables["tempo"], missing = tempo_rows(curves, self._config)
+        self.gaps += missing
+        self.tables["capacity"], missing = capacity_rows(curves, self._config)
+        self.gaps += missing
+
+    def _pooled(self, panel: Panel) -> tuple[_Rows, _Rows, list[StudyGap]]:
+        key = _identity(panel)
+        if key not in self._of_points:
+            rows, missing = point_rows(panel, self._config)
+            self._of_points[key] = (rows, seed_rows(panel, self._config), missing)
+        return self._of_points[key]
+
+    def _measure_point(self, panel: Panel) -> None:
+        """Every table that is computed for each point by itself."""
+        found, missing = interactions_over_seeds(panel, self._config)
+        self._add(panel, "interactions", found)
+        self.gaps += missing
+        self._add(panel, "moved_documents", moved_document_rows(panel))
+        key = _identity(panel)
+        if key not in self._of_tokens:
+            self._of_tokens[key] = self._token_tables(panel)
+        tables, missing = self._of_tokens[key]
+        for name, rows in tables.items():
+            self._add(panel, name, rows)
+        self.gaps += _named_like(panel, missing)
+
+    def _add(self, panel: Panel, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        point = {"experiment": panel.experiment, "point": panel.point, "probes": panel.probes}
+        self.tables[table] += [{**point, **row} for row in rows]
+
+    def _token_tables(self, panel: Panel) -> tuple[dict[str, _Rows], list[StudyGap]]:
+        """Tables of tokens of one point. One seed: those of its run stand; several: computed from the scores of all."""
+        tables: dict[str, _Rows] = {}
+        gaps: list[StudyGap] = []
+        if len(panel.seeds) == 1:
+            tables["positions"], tables["cumulative"] = positions_of_one_run(panel)
+            tables["facts"] = facts_of_one_run(panel)
+            gaps += _gaps_of_one_run(panel)
+        tokens = self._read_tokens(panel, gaps, _TOKEN_TABLES if len(panel.seeds) > 1 else ("moved_tokens",))
+        if tokens is None:
+            return tables, gaps
+        if len(panel.seeds) > 1:
+            measures: dict[str, Callable[[Panel, Sequence[RunTokens], ShiftConfig], tuple[_Rows, list[StudyGap]]]] = {
+                "positions": positions_over_seeds,
+                "cumulative": cumulative_over_seeds,
+                "facts": facts_over_seeds,
+            }
+            for name, measure in measures.items():
+                tables[name], missing = measure(panel, tokens, self._config)
+                gaps += missing
+        tables["moved_tokens"] = moved_token_rows(panel, tokens, self._config)
+        return tables, gaps
+
+    def _read_tokens(self, panel: Panel, gaps: list[StudyGap], tables: Sequence[str]) -> list[RunTokens] | None:
+        tokens: list[RunTokens] = []
+        for run in panel.runs:
+            try:
+                tokens.append(self._reader.read(run, strings_only=len(panel.seeds) == 1))
+            except LmdissectError as error:
+                reason = f"seed {run.seed}: {error}"
+                gaps += [StudyGap(table, panel.experiment, panel.point, panel.probes, "all", reason) for table in tables]
+                return None
+        return tokens
+
+
+def _texts_of(panel: Panel) -> dict[tuple[str, str], str]:
+    """Hash of every text of a point's first run, by document and variant."""
+    table = read_document_values(panel.runs[0].shift_folder)[1]
+    names = zip(table["document_id"].to_pylist(), table["variant"].to_pylist(), strict=True)
+    return dict(zip(names, table["text_hash"].to_pylist(), strict=True))
+
+
+def _identity(panel: Panel) -> tuple[Path, ...]:
+    return tuple(run.shift_folder.resolve() for run in panel.runs)
+
+
+def _named_like(panel: Panel, gaps: Iterable[StudyGap]) -> list[StudyGap]:
+    """Gaps of a point that may have been computed under another experiment's name."""
+    return [StudyGap(gap.table, panel.experiment, panel.label, panel.probes, gap.variant, gap.reason) for gap in gaps]
+
+
+def _run_row(panel: Panel, number: int) -> dict[str, Any]:
+    run = panel.runs[number]
+    return {
+        "experiment": run.experiment,
+        "point": run.point,
+        "probes": run.probes,
+        "fields": canonical_json(dict(run.fields)),
+        "seed": run.seed,
+        "base_model": run.base_model,
+        "tuned_model": run.tuned_model,
+        "training_documents": run.training_documents,
+        "num_target_tokens": run.num_target_tokens,
+        "num_documents": len(panel.document_ids),
+        "shift_folder": str(run.shift_folder),
+        "base_scores": None if run.base_scores is None else str(run.base_scores),
+        "tuned_scores": None if run.tuned_scores is None else str(run.tuned_scores),
+    }
+
+
+def _gaps_of_one_run(panel: Panel) -> list[StudyGap]:
+    """What the run itself could not compute by position and on fact tokens."""
+    names = {"position": "positions", "cumulative": "cumulative", "fact_tokens": "facts"}
+    listed = read_manifest(panel.runs[0].shift_folder).details["unavailable"]
+    return [
+        StudyGap(names[row["table"]], panel.experiment, panel.point, panel.probes, row["variant"], row["reason"])
+        for row in listed
+        if row["table"] in names
+    ]
