@@ -27,8 +27,8 @@ test: setup ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup ## style, types, import rules
-	$(BIN)/ruff check src tests benchmarks experiments
-	$(BIN)/ruff format --check src tests benchmarks experiments
+	$(BIN)/ruff check src tests benchmarks experiments examples
+	$(BIN)/ruff format --check src tests benchmarks experiments examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -14,12 +14,15 @@
   x RunFailedError (exit code 1: the run failed)
     + NonFiniteScoreError
     + NonFiniteLossError
+    + OutOfMemoryError
     + OutOfSpaceError
     + DamagedArtifactError
   x InterruptedRunError (exit code 130: the user asked to stop; finished work is kept)
 
 Every message is one line that says what happened, where, and what to do. The command line prints it without a traceback.
 """
+
+from pathlib import Path
 
 __all__ = [
     "DamagedArtifactError",
@@ -31,6 +34,7 @@ __all__ = [
     "NonFiniteLossError",
     "NonFiniteScoreError",
     "NothingToDoError",
+    "OutOfMemoryError",
     "OutOfSpaceError",
     "OutputLockedError",
     "RunFailedError",
@@ -83,7 +87,15 @@ class OutputLockedError(UnusableOutputError):
 
 
 class StaleArtifactError(UnusableOutputError):
-    """The output folder holds an artifact of other settings or inputs; the message names the fields."""
+    """The output folder holds an artifact of other settings or inputs; the message names the fields.
+
+    Attributes:
+        folder: That folder, where it is one that can be deleted and made again.
+    """
+
+    def __init__(self, message: str, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class InterruptedRunError(LmdissectError):
@@ -102,6 +114,10 @@ class NonFiniteScoreError(RunFailedError):
 
 class NonFiniteLossError(RunFailedError):
     """The training loss became NaN or infinite; the message names the step."""
+
+
+class OutOfMemoryError(RunFailedError):
+    """Not even the smallest piece of the work fits in memory; another machine, or this one when it is free, may have more."""
 
 
 class OutOfSpaceError(RunFailedError):

@@ -1,9 +1,10 @@
-"""YAML as we read and write it: plain values only, no aliases, files of a bounded size.
+"""YAML as we read and write it: plain values only, no aliases, no name twice, files of a bounded size.
 
 An alias repeats a value by its name. Nine of nine of nine turn a kilobyte into gigabytes once the value is copied, so a file with one is refused, and
 none is ever written.
 """
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ _WIDTH_CHARS = 150
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses aliases before their values are built."""
+    """Refuses aliases before their values are built, and a mapping that names a value twice: one of the two would be dropped without a word."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -26,6 +27,16 @@ class _PlainLoader(yaml.SafeLoader):
             message = f"line {line}: aliases (*name) are not read; write the value out"
             raise ValueError(message)
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        names: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in names:
+                message = f"line {key.start_mark.line + 1}: {key.value!r} stands twice in one mapping; leave one of them out"
+                raise ValueError(message)
+            names.add(name)
+        return super().construct_mapping(node, deep)
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -39,7 +50,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever it is; call
     """Value of a YAML file.
 
     Raises:
-        ValueError: Not UTF-8, not YAML, with an alias, nested too deeply, or larger than `MAX_YAML_BYTES`; the message names the place.
+        ValueError: Not UTF-8, not YAML, with an alias or a name twice, nested too deeply, or larger than `MAX_YAML_BYTES`; the message names the place.
         OSError: The file cannot be read.
     """
     with path.open("rb") as stream:
@@ -54,7 +65,7 @@ def parse_yaml(text: str) -> Any:  # noqa: ANN401 - YAML is whatever it is; call
     """Value of a YAML text.
 
     Raises:
-        ValueError: Not YAML, with an alias, or nested too deeply; the message is one line and names the place.
+        ValueError: Not YAML, with an alias or a name twice, or nested too deeply; the message is one line and names the place.
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a safe loader

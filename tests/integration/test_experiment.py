@@ -122,7 +122,8 @@ def test_a_file_of_the_store_that_was_lost_is_made_again(world: Path, tmp_path: 
     before = table_bytes(tmp_path / "study")
     tuned = tmp_path / "store" / rows(tmp_path / "study" / "points.csv")[0]["model"]
     (tuned / "model.safetensors").unlink()
-    assert plan(file).states
+    planned = plan(file)
+    assert [state for key, state in planned.states.items() if planned.study.graph.nodes[key].kind == "finetune"] == ["partial"]
     said = io.StringIO()
     assert run(file, said=said).num_made == 1
     assert "finetune" in said.getvalue()
@@ -140,6 +141,56 @@ def test_what_changed_since_the_last_run_is_named(world: Path, tmp_path: Path) -
     assert sorted(set(states.values())) == ["done", "stale"]
     assert sum(state == "stale" for state in states.values()) == 2
     assert "missing" in set(plan(file, "grid.corpus.size=[4, 8, 12]").states.values())
+
+
+@pytest.mark.slow
+def test_a_run_says_what_changed_since_the_last_one(world: Path, tmp_path: Path) -> None:
+    file = write_experiment(world, tmp_path, seeds=[0, 1])
+    run(file, said=(first := io.StringIO()))
+    assert "changed" not in first.getvalue()
+    run(file, "shift.level=0.8", said=(again := io.StringIO()))
+    assert "changed since the last run: shift.level: 0.95 then, 0.8 now (2 points)" in again.getvalue()
+
+
+@pytest.mark.slow
+def test_points_whose_values_look_alike_stay_apart(world: Path, tmp_path: Path) -> None:
+    web = tmp_path / "web_text_with_a_name_that_is_longer_than_any_label_may_be.jsonl"
+    web.write_bytes((world / "web.jsonl").read_bytes())
+    mixes = [{"files": [str(web)], "share": share} for share in (0.2, 0.6)]
+    file = write_experiment(world, tmp_path, grid={"corpus.mix": mixes})
+    summary = run(file)
+    out = tmp_path / "study"
+    assert [json.loads(row["corpus.mix"]) for row in rows(out / "points.csv")] == mixes
+    assert len({row["corpus.mix"] for row in rows(out / "shifts.csv")}) == 2
+    assert len(json.loads((out / "points.json").read_text())) == 2
+    assert [line.split()[0] for line in summary.lines[2:4]] == ["share=0.2", "share=0.6"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_at", ["write_table", "_stale_files"])
+def test_killed_among_the_tables_of_another_grid_no_file_of_the_first_stays(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    file = write_experiment(
+        world, tmp_path, grid={"corpus.size": [4, 8]}, corpus={"files": [str(world / "corpus.jsonl")], "size": 8, "validation": 4}
+    )
+    run(file)
+    out = tmp_path / "study"
+    assert (out / "figures" / "corpus.size-p.png").exists()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"lmdissect.pipeline.tables.{killed_at}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(file, "grid={finetune.epochs: [1, 2]}")
+    assert not (out / "manifest.json").exists()
+    run(file, "grid={}")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert set(table_bytes(out)) == set(manifest["files"])
+    nodes = {path.relative_to(tmp_path / "store").parent.as_posix() for path in (tmp_path / "store").glob("*/*/manifest.json")}
+    assert set(manifest["seconds"]) == nodes
 
 
 def test_a_changed_corpus_is_noticed(world: Path, tmp_path: Path) -> None:
@@ -188,6 +239,17 @@ def test_a_size_beyond_the_corpus_fails_its_point_alone(world: Path, tmp_path: P
     summary = run(file)
     assert "corpus.size is 1000, and" in summary.failures[0].reason
     assert [row["finished"] for row in rows(tmp_path / "study" / "points.csv")] == ["true", "false"]
+
+
+def test_a_grid_that_asks_for_more_than_there_is_is_planned_to_fail(world: Path, tmp_path: Path) -> None:
+    file = write_experiment(world, tmp_path, grid={"corpus.mix": [{"files": [str(world / "web.jsonl")], "share": share} for share in (0.9, 0.5)]})
+    lines = plan_lines(plan(file))
+    assert [line for line in lines if "more than there are" in line] == [
+        "not known: 8 documents + 90% mixed in, draw 0: more than there are: the second corpus has 30 documents, and 72 are to be mixed in"
+    ]
+    variant = {"corpus": {"probe_set": str(world / "probes.jsonl"), "variant": "original", "size": 2}}
+    file = write_experiment(world, tmp_path, "variant", **variant, grid={"corpus.variant": ["casual", "casul"]})
+    assert any("has no variant 'casul' to train on" in line for line in plan_lines(plan(file)))
 
 
 @pytest.mark.parametrize("policy", ["refuse", "exclude_training", "exclude_probes"])

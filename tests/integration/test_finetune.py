@@ -1,6 +1,7 @@
 """Whole finetuning runs of tiny models: against a training loop written out by hand, killed and resumed, broken on purpose, and read back."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from lmdissect.errors import (
     OutputLockedError,
     RunFailedError,
     StaleArtifactError,
+    UnusableOutputError,
     UserInputError,
 )
 from lmdissect.finetune import FinetuneConfig, FinetuneSummary, LoraSettings, finetune
@@ -490,6 +492,25 @@ def test_full_model_is_saved_whole_in_float32_with_tied_embeddings(bases: dict[s
     assert not (tmp_path / "tuned" / ".checkpoints").exists()
 
 
+def test_every_file_is_on_the_disk_before_the_checkpoints_are_deleted(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chat templates stand in a folder of their own; a damaged model is made again over it."""
+    base = shutil.copytree(bases["llama"], tmp_path / "base")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ messages }}{{ tools }}"}
+    tokenizer.save_pretrained(base)
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    for _ in range(2):
+        synced.clear()
+        _run(base, tmp_path / "tuned", _config())
+        files = [path for path in (tmp_path / "tuned").rglob("*") if path.is_file() and path.name != ".lock"]
+        assert {"model.safetensors", "tool_use.jinja", "manifest.json"} <= {path.name for path in files}
+        assert {path.name for path in files if path.stat().st_ino not in synced} == set()
+        (tmp_path / "tuned" / "model.safetensors").write_bytes(b"damaged")
+
+
 def test_finished_run_is_reused(bases: dict[str, Path], tmp_path: Path) -> None:
     first = _run(bases["llama"], tmp_path / "tuned", _config(), held_out=HELD_OUT)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tuned").iterdir() if path.name != ".lock"}
@@ -519,6 +540,20 @@ def test_other_settings_or_inputs_are_refused(bases: dict[str, Path], finished: 
     arguments: dict[str, Any] = {"documents": DOCUMENTS, "config": _config(), "held_out": HELD_OUT, "base": "llama", **change}
     with pytest.raises(StaleArtifactError, match=named):
         _run(bases[arguments.pop("base")], finished, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("tokenizer.json", '"normalizer": null', '"normalizer": {"type": "Lowercase"}'), ("tokenizer_config.json", '"</s>"', '"<s>"')],
+)
+def test_a_tokenizer_edited_in_place_is_another_input(bases: dict[str, Path], tmp_path: Path, name: str, old: str, new: str) -> None:
+    base = shutil.copytree(bases["llama"], tmp_path / "base")
+    _run(base, tmp_path / "tuned", _config())
+    text = (base / name).read_text(encoding="utf-8")
+    assert old in text
+    (base / name).write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(StaleArtifactError, match="tokenizer: "):
+        _run(base, tmp_path / "tuned", _config())
 
 
 @pytest.fixture(scope="module")
@@ -577,6 +612,25 @@ def test_documents_too_long_for_the_model_are_told(bases: dict[str, Path], tmp_p
 def test_unknown_device(bases: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="--device abacus"):
         _run(bases["llama"], tmp_path / "tuned", _config(device="abacus"))
+
+
+class _Unreachable(TrainerCallback):
+    """A tracker whose server does not answer."""
+
+    def on_log(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+
+def test_an_error_of_a_callback_is_not_taken_for_one_of_the_output(bases: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        _run(bases["llama"], tmp_path / "tuned", _config(), callbacks=[_Unreachable()])
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(bases: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "tuned" / ".checkpoints").mkdir(parents=True)
+    (tmp_path / "tuned" / ".checkpoints" / "checkpoint-2").write_text("in the way", encoding="utf-8")
+    with pytest.raises(UnusableOutputError, match=r"cannot write .*\.checkpoints: .*; choose another --out"):
+        _run(bases["llama"], tmp_path / "tuned", _config(checkpoint_steps=2))
 
 
 def test_folder_in_use_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -660,6 +714,52 @@ def test_torn_checkpoints_alone_mean_a_fresh_start(resumed: tuple[Path, Finetune
     _run(base, tmp_path / "tuned", config, progress=watch)
     assert watch.said == []
     _assert_same_runs(tmp_path / "tuned", expected)
+
+
+def _stopped(base: Path, folder: Path, config: FinetuneConfig, at_step: int, **more: Any) -> None:
+    with listen_for_interrupt() as stop, pytest.raises(InterruptedRunError):
+        _run(base, folder, config, progress=_Watch(at_step, _raise_interrupt), stop=stop, **more)
+
+
+def test_a_damaged_checkpoint_with_its_mark_is_not_used(resumed: tuple[Path, FinetuneConfig, Path], tmp_path: Path) -> None:
+    """The Trainer would not notice: without optimizer.pt it begins with a new optimiser."""
+    base, config, expected = resumed
+    _stopped(base, tmp_path / "tuned", config, 3)
+    damaged = tmp_path / "tuned" / ".checkpoints" / "checkpoint-3"
+    (damaged / "optimizer.pt").unlink()
+    watch = _Watch()
+    _run(base, tmp_path / "tuned", config, progress=watch)
+    assert watch.said == [f"{damaged} is not used and removed: its optimizer.pt is missing or damaged", "going on from step 2 of 8"]
+    _assert_same_runs(tmp_path / "tuned", expected)
+
+
+def test_checkpoints_of_another_run_are_not_used(bases: dict[str, Path], tmp_path: Path) -> None:
+    """`rm -rf OUT/*` leaves hidden names behind."""
+    _stopped(bases["llama"], tmp_path / "tuned", _config(batch_size=2), 3)
+    for path in (tmp_path / "tuned").glob("[!.]*"):
+        path.unlink()
+    watch = _Watch()
+    other = _config(batch_size=2, learning_rate=5e-3)
+    _run(bases["llama"], tmp_path / "tuned", other, DOCUMENTS[::-1], progress=watch)
+    there = tmp_path / "tuned" / ".checkpoints" / "checkpoint-3"
+    assert watch.said == [f"{there} is not used and removed: it belongs to a run with other settings or inputs"]
+    _run(bases["llama"], tmp_path / "fresh", other, DOCUMENTS[::-1])
+    _assert_same_runs(tmp_path / "tuned", tmp_path / "fresh")
+
+
+def test_two_checkpoints_are_kept(bases: dict[str, Path], tmp_path: Path) -> None:
+    _stopped(bases["llama"], tmp_path / "tuned", _config(batch_size=2, checkpoint_steps=1), 5)
+    assert _checkpoints(tmp_path / "tuned") == {"checkpoint-4": True, "checkpoint-5": True}
+
+
+@pytest.mark.parametrize("held_out", [HELD_OUT, [Document("h0", "")]], ids=["some", "none with a target"])
+def test_what_was_measured_before_is_known_after_a_stop(bases: dict[str, Path], tmp_path: Path, held_out: Sequence[Document]) -> None:
+    config = _config(skip_first_tokens=1, append_eos=False)
+    whole = _run(bases["llama"], tmp_path / "whole", config, held_out=held_out)
+    _stopped(bases["llama"], tmp_path / "tuned", config, 2, held_out=held_out)
+    tuned = _run(bases["llama"], tmp_path / "tuned", config, held_out=held_out)
+    assert (tuned.held_out_before is None) == (held_out is not HELD_OUT)
+    assert (tuned.held_out_before, tuned.held_out_after) == (whole.held_out_before, whole.held_out_after)
 
 
 def test_half_done_run_of_other_settings_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from lmdissect.errors import InterruptedRunError, RunFailedError, UserInputError
+from lmdissect.errors import InterruptedRunError, OutOfMemoryError, RunFailedError, UserInputError
 from lmdissect.finetune import FinetuneConfig, FinetuneSummary, LoraSettings, finetune
+from lmdissect.finetune.batches import tokenize_corpus
+from lmdissect.finetune.steps import Memory, StepRunner
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import LoadOptions, load_model, resolve_model
+from lmdissect.models import LoadOptions, TextTokenizer, load_model, resolve_model
 from lmdissect.progress import SilentProgress
 from lmdissect.records import Document
 from lmdissect.store import read_artifact
@@ -55,22 +57,31 @@ class _Said(SilentProgress):
 
 
 class _SmallMemory(TrainerCallback):
-    """A machine whose memory holds so many tokens of one forward pass in training: more raise what torch raises, before it or on the way back."""
+    """A machine whose memory holds so many tokens of one forward pass: more raise what torch raises, before it or on the way back."""
 
-    def __init__(self, max_tokens: int, error: Callable[[], Exception], *, on_the_way_back: bool = False, needs_recompute: bool = False) -> None:
+    def __init__(
+        self,
+        max_tokens: int,
+        error: Callable[[], Exception],
+        *,
+        on_the_way_back: bool = False,
+        needs_recompute: bool = False,
+        measuring: bool = False,
+    ) -> None:
         self._max_tokens = max_tokens
         self._error = error
         self._on_the_way_back = on_the_way_back
         self._needs_recompute = needs_recompute
+        self._measuring = measuring
         self.num_failures = 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_kwargs: Any) -> None:
+    def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **_kwargs: Any) -> None:
         model.register_forward_hook(self._fill, with_kwargs=True)
 
     def _fill(self, model: Any, _arguments: Any, named: dict[str, Any], output: Any) -> None:
         recomputed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
         fits = named["micro_batch"].input_ids_BT.numel() <= self._max_tokens and (recomputed or not self._needs_recompute)
-        if model.training and not fits:
+        if model.training is not self._measuring and not fits:
             if self._on_the_way_back:
                 output.register_hook(self._fail)
             else:
@@ -166,6 +177,50 @@ def test_one_document_that_never_fits_is_a_failure_with_cures(
         _run(bases["llama"], tmp_path / "tuned", _config(**settings), [_SmallMemory(3, _cuda_error)])
     assert all(cure in str(caught.value) for cure in cures)
     assert not (tmp_path / "tuned" / "manifest.json").exists()
+
+
+def test_memory_that_runs_out_in_the_held_out_documents_is_halved_too(bases: dict[str, Path], tmp_path: Path) -> None:
+    held_out = DOCUMENTS[:4]
+    memory, said = _SmallMemory(60, _cuda_error, measuring=True), _Said()
+    small = _run(bases["llama"], tmp_path / "small", _config(), [memory], progress=said, held_out=held_out)
+    assert memory.num_failures == 1
+    assert len(said.said) == 1
+    assert "memory ran out in the held-out documents: " in said.said[0]
+    tokens = read_artifact(tmp_path / "small", "finetune").details["micro_batch_tokens"]
+    assert tokens <= 60
+    half = _run(bases["llama"], tmp_path / "half", _config(micro_batch_tokens=tokens), held_out=held_out)
+    assert (small.held_out_before, small.held_out_after) == (half.held_out_before, half.held_out_after)
+    _assert_same_runs(tmp_path / "small", tmp_path / "half")
+
+
+def test_a_held_out_document_that_never_fits_is_a_failure_with_cures(bases: dict[str, Path], tmp_path: Path) -> None:
+    told = r"one document of \d+ tokens does not fit in memory \(the held-out documents\): lower max_tokens \(now 60\), or train adapters"
+    with pytest.raises(OutOfMemoryError, match=told):
+        _run(bases["llama"], tmp_path / "tuned", _config(), [_SmallMemory(3, _cuda_error, measuring=True)], held_out=DOCUMENTS[:4])
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [("on_pre_optimizer_step", "memory ran out in the optimiser, which keeps two numbers"), ("on_step_begin", "memory ran out outside the passes")],
+)
+def test_the_optimiser_is_blamed_for_what_it_needs_alone(bases: dict[str, Path], tmp_path: Path, event: str, told: str) -> None:
+    def fail(*_arguments: Any, **_named: Any) -> None:
+        raise _cuda_error()
+
+    callback = TrainerCallback()
+    setattr(callback, event, fail)
+    with pytest.raises(OutOfMemoryError, match=told):
+        _run(bases["llama"], tmp_path / "tuned", _config(), [callback])
+
+
+def test_what_several_processes_are_told_helps_where_one_document_does_not_fit(bases: dict[str, Path]) -> None:
+    """They cannot halve by themselves; below one document a smaller micro batch is no cure."""
+    resolved, config = resolve_model(str(bases["llama"])), _config()
+    loaded = load_model(resolved, LoadOptions("float32", "cpu"))
+    corpus = tokenize_corpus(DOCUMENTS, TextTokenizer(loaded.tokenizer, "auto"), config)
+    for tokens, cure in ((200, "lower micro_batch_tokens (now 200)"), (1, "set gradient_checkpointing to on, or train adapters")):
+        runner = StepRunner(loaded.model, corpus, config, torch.device("cpu"), True, Memory(tokens, recompute=False), _Said())
+        assert cure in str(runner._alone_needed(corpus.sequences, "step 1", backward=True))
 
 
 def test_other_errors_are_not_taken_for_memory(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ class AtStep(TrainerCallback):
         if state.global_step + 1 == task.get("die_at") and process_rank() == 1:
             os.kill(os.getpid(), 9)
 
+    def on_log(self, args, state, control, **kwargs):
+        if state.global_step == task.get("stop_after") and process_rank() == 1:
+            stop.asked = True  # after all have asked each other for the last time in a step
+
 stop = StopRequest()
 documents = [Document(name, text) for name, text in task["documents"]]
 config = FinetuneConfig.model_validate(task["config"])
@@ -220,6 +224,14 @@ def test_a_stop_on_one_process_stops_all_and_one_alone_goes_on(base: Path, tmp_p
     _assert_same_up_to_rounding(tmp_path / "tuned", tmp_path / "one")
 
 
+def test_a_stop_after_the_last_step_stops_all(base: Path, tmp_path: Path, launcher: _Launcher) -> None:
+    code, printed = launcher.run(base, tmp_path / "tuned", _config(), stop_after=5)
+    assert code != 0
+    assert printed.count("InterruptedRunError: stopped after step 5; run the same command again") == 2
+    code, printed = launcher.run(base, tmp_path / "tuned", _config())
+    assert code == 0, printed
+
+
 class _Said(SilentProgress):
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -232,7 +244,9 @@ def test_with_dropout_the_number_of_processes_must_stay(base: Path, tmp_path: Pa
     config = _config(lora=LoraSettings(rank=4, dropout=0.2))
     code, printed = launcher.run(base, tmp_path / "tuned", config, stop_at=3)
     assert code != 0, printed
-    with pytest.raises(UserInputError, match="was written by 2 processes, this is a run of 1, and dropout is drawn by each of them: start 2 again"):
+    with pytest.raises(
+        UserInputError, match=r"written by 2 processes \(multi_cpu\), this is a run of 1 \(no\), and dropout is drawn by each of them: start 2"
+    ):
         _alone(base, tmp_path / "tuned", config)
     code, printed = launcher.run(base, tmp_path / "tuned", config)
     assert code == 0, printed

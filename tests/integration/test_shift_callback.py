@@ -119,10 +119,10 @@ def test_a_row_says_how_far_training_was(uninterrupted: Path, gpt2: Path, tmp_pa
     table = read_scores(uninterrupted / "curve" / "steps" / "000004" / "scores")
     originals = [row for (_, variant), row in table.rows.items() if variant == "original"]
     assert rows[4]["original_loss_nats"] == pytest.approx(-table.logprob_nats[originals].sum() / table.num_scored[originals].sum())
-    callback = _callback(tmp_path / "curve", steps=[3], documents_per_step=2)
+    callback = _callback(tmp_path / "curve", steps=[3], documents_per_step=[2, 2, 2, 2, 1, 2])
     make_trainer(gpt2, tmp_path / "run", callbacks=[callback], include_num_input_tokens_seen="all", logging_steps=4, save_strategy="no").train()
     told = {row["step"]: row for row in read_curve(tmp_path / "curve")}
-    assert {step: row["num_trained_documents"] for step, row in told.items()} == {0: 0, 3: 6, 6: 12}
+    assert {step: row["num_trained_documents"] for step, row in told.items()} == {0: 0, 3: 6, 6: 11}
     assert 0 == told[0]["num_trained_tokens"] < told[3]["num_trained_tokens"] < told[6]["num_trained_tokens"]
     assert told[3]["train_loss_nats"] == pytest.approx(sum(logged[step] for step in (1, 2, 3, 4)) / 4, abs=1e-6)  # the mean that was logged at step 4
 
@@ -265,6 +265,32 @@ def test_without_attaching_the_numbers_are_in_the_files_and_said(llama: Path, tm
     assert "of this training's time" in lines[-1]
 
 
+class _Blocking(TrainerCallback):
+    """Keeps a file from being written between two steps, as a full disk does."""
+
+    def __init__(self, path: Path, first: int, last: int) -> None:
+        self._path, self._first, self._last = path, first, last
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
+        if state.global_step == self._first:
+            (self._path / "in the way").mkdir(parents=True)
+        if state.global_step == self._last:
+            shutil.rmtree(self._path)
+
+
+@pytest.mark.parametrize(("last", "told"), [(5, "see failed_steps.json"), (99, "and failed_steps.json could not be written")])
+def test_training_goes_on_where_that_cannot_be_written_down_either(llama: Path, tmp_path: Path, last: int, told: str) -> None:
+    said = StringIO()
+    callback = _callback(tmp_path / "curve", progress=LineProgress(said))
+    blocking = _Blocking(tmp_path / "curve" / "failed_steps.json", 3, last)
+    trainer = make_trainer(llama, tmp_path / "run", callbacks=[_Spoiling(), blocking, callback], save_strategy="no")
+    trainer.train()
+    assert trainer.state.global_step == 6
+    assert f"2 steps could not be measured ({told})" in said.getvalue()
+    if last == 5:
+        assert sorted(json.loads((tmp_path / "curve" / "failed_steps.json").read_text())) == ["4", "6"]
+
+
 class _Spoiling(TrainerCallback):
     """Breaks the weights after a step, as a learning rate that is too high does."""
 
@@ -359,13 +385,14 @@ DOCUMENTS = [Document(f"t{number}", f"{sentence} And again: {sentence}") for num
 def test_our_own_finetuning(llama: Path, tmp_path: Path, lora: LoraSettings | None) -> None:
     config = FinetuneConfig(learning_rate=1e-2, batch_size=2, device="cpu", lora=lora, max_tokens=64)
     resolved = resolve_model(str(llama))
-    callback = _callback(tmp_path / "curve", tokenizer=load_tokenizer(resolved), documents_per_step=config.batch_size)
-    with_callback = finetune(resolved, DOCUMENTS, config, tmp_path / "measured", callbacks=[callback])
-    finetune(resolved, DOCUMENTS, config, tmp_path / "plain")
+    callback = _callback(tmp_path / "curve", tokenizer=load_tokenizer(resolved))
+    documents = DOCUMENTS[:9]  # the last step has one
+    with_callback = finetune(resolved, documents, config, tmp_path / "measured", callbacks=[callback])
+    finetune(resolved, documents, config, tmp_path / "plain")
     weights = "model.safetensors" if lora is None else "adapter_model.safetensors"
     assert (tmp_path / "measured" / weights).read_bytes() == (tmp_path / "plain" / weights).read_bytes()
     last = with_callback.num_steps
-    assert sorted({row["step"] for row in read_curve(tmp_path / "curve")}) == [0, 1, 2, 4, last]
+    assert {row["step"]: row["num_trained_documents"] for row in read_curve(tmp_path / "curve")} == {0: 0, 1: 2, 2: 4, 4: 8, last: 9}
     score_probe_set(resolve_model(str(llama)), make_probes(), SCORING, tmp_path / "base")
     score_probe_set(resolve_model(str(tmp_path / "measured")), make_probes(), SCORING, tmp_path / "tuned")
     summary = measure_shifts(tmp_path / "base", tmp_path / "tuned", SHIFT, tmp_path / "shifts")

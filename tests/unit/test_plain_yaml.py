@@ -1,4 +1,4 @@
-"""YAML without aliases: a small file stays small, and what we write we read."""
+"""YAML without aliases and doubles: a small file stays small, and what we write we read."""
 
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from lmdissect.plain_yaml import MAX_YAML_BYTES, dump_yaml, parse_yaml, read_yam
     [
         ("a: &a [1, 2]\nb: [*a, *a]", r"line 2: aliases \(\*name\) are not read; write the value out"),
         ("a: &a {x: 1}\nb:\n  <<: *a", "line 3: aliases"),
+        ("a: 1\nb: {x: 1, y: 2, x: 3}", "line 2: 'x' stands twice in one mapping; leave one of them out"),
+        ("a: 1\n'a': 2", "line 2: 'a' stands twice"),
         ("a: [", "while parsing a flow node"),
         ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("[" * 100_000, "recursion"),

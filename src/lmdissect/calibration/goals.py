@@ -119,7 +119,12 @@ def _trained(trained: _Rows) -> tuple[str, str, bool | None, str]:
     number = sum(row["num_trials"] for row in rows)
     rate = sum(row["rate"] * row["num_trials"] for row in rows) / number
     met = COVERAGE_RANGE[0] <= rate <= COVERAGE_RANGE[1]
-    return goal, f"{_percent(rate)} of {number:,} intervals", met, "Rows of one model share its probe documents, so they are fewer than they look."
+    return (
+        goal,
+        f"{_percent(rate)} of {number:,} intervals",
+        met,
+        "The rows of one model share its probe documents, so they are fewer than they look.",
+    )
 
 
 def _name(row: Mapping[str, Any]) -> str:

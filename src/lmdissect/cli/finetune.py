@@ -84,7 +84,7 @@ def run(
     from lmdissect.corpus import mix_documents, read_corpus, sample_documents, split_held_out
     from lmdissect.finetune import FinetuneConfig, finetune
     from lmdissect.interrupts import listen_for_interrupt
-    from lmdissect.models import resolve_model
+    from lmdissect.models import resolve_together
     from lmdissect.models.processes import is_main_process
     from lmdissect.progress import choose_progress
 
@@ -122,7 +122,7 @@ def run(
     elif mix_share is not None:
         message = "--mix-share: give --mix FILE too (the corpus to mix in)"
         raise UserInputError(message)
-    resolved = resolve_model(model, options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
+    resolved = resolve_together(model, options.trust_options(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
     with listen_for_interrupt() as stop:
         summary = finetune(resolved, chosen, config, out, held_out=kept_out, progress=choose_progress(), stop=stop)
     if not is_main_process():

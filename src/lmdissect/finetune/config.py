@@ -16,7 +16,7 @@ LORA_LEARNING_RATE = 2e-4
 class LoraSettings(BaseModel):
     """Low-rank adapters instead of all weights. The change of a weight is (alpha / rank) B A, or (alpha / sqrt(rank)) B A with rsLoRA."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rank: int = Field(ge=1, description="inner dimension of the adapters")
     alpha: float | None = Field(default=None, gt=0, description="scale numerator; default twice the rank (the original code: rank 8, alpha 16)")
@@ -33,7 +33,7 @@ class LoraSettings(BaseModel):
 class FinetuneConfig(BaseModel):
     """One finetuning run. Defaults follow the paper where it states them (batch 64, warm-up 10 %, linear decay, clip 1.0, one epoch)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float | None = Field(default=None, gt=0, description="peak; default 5e-5 for full finetuning, 2e-4 for LoRA")
     epochs: float = Field(default=1.0, gt=0, description="passes over the corpus; a fraction is allowed")
@@ -41,14 +41,14 @@ class FinetuneConfig(BaseModel):
     micro_batch_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="tokens of one forward pass; default chosen for the device; halved when memory runs out; only rounding depends on it",
+        description="tokens of one forward pass; default chosen for the device; halved when memory runs out; rounding and the draws of dropout depend on it",
     )
     packing: Literal["auto", "on", "off"] = Field(
         default="auto", description="lay documents end to end instead of padding them; auto: where that is proven right and no slower"
     )
     max_tokens: int = Field(default=256, ge=2, description="tokens kept per document; what is cut is counted")
     warmup_fraction: float = Field(default=0.1, ge=0, lt=1, description="share of the steps in which the rate rises linearly")
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay")
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay; biases and the weights of norms have none")
     clip_norm: float = Field(default=1.0, gt=0, description="gradient norm limit")
     skip_first_tokens: int = Field(default=0, ge=0, description="leave the loss of the first k text tokens out")
     skip_token_classes: tuple[TokenClass, ...] = Field(default=(), description="leave the loss of tokens of these classes out")

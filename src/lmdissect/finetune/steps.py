@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lmdissect.errors import RunFailedError
+from lmdissect.errors import OutOfMemoryError
 from lmdissect.finetune.batches import TokenizedCorpus, TokenSequence
 from lmdissect.finetune.config import FinetuneConfig
 from lmdissect.finetune.micro_batches import build_micro_batch, num_forward_tokens, split_step
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel
 
-__all__ = ["Memory", "StepRunner", "is_out_of_memory", "pooled_loss_nats", "recompute_activations"]
+__all__ = ["Memory", "StepRunner", "is_out_of_memory", "recompute_activations"]
+
+
+_HELD_OUT = "the held-out documents"
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ class StepRunner:
             Mean nats over the target tokens of the step, a scalar.
 
         Raises:
-            RunFailedError: Not even one document fits.
+            OutOfMemoryError: Not even one document fits.
         """
         sequences = [self.corpus.sequences[index] for index in documents]
         random_state = _random_state(self.device)
@@ -89,8 +92,41 @@ class StepRunner:
                 if not is_out_of_memory(error):
                     raise
                 if num_processes() > 1:
-                    raise self._alone_needed(step) from error
-            self._begin_again(wrapped, sequences, step, random_state)  # not inside the block above, whose error holds the pass's tensors
+                    raise self._alone_needed(sequences, f"step {step}", backward=True) from error
+            wrapped.zero_grad()  # not inside the block above, whose error holds the pass's tensors
+            _set_random_state(self.device, random_state)
+            self._make_room(sequences, f"step {step}", backward=True)
+
+    def pooled_loss_nats(self, wrapped: torch.nn.Module, corpus: TokenizedCorpus) -> float:
+        """Mean nats over all target tokens of a corpus, without gradients; every process takes part and gets it.
+
+        When memory runs out, the micro batch is halved and the corpus begun again, as in `run`.
+
+        Raises:
+            OutOfMemoryError: Not even one document fits.
+        """
+        while True:
+            try:
+                return sum_over_processes(self._summed_nats(wrapped, corpus)) / corpus.num_target_tokens
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if num_processes() > 1:
+                    raise self._alone_needed(corpus.sequences, _HELD_OUT, backward=False) from error
+            self._make_room(corpus.sequences, _HELD_OUT, backward=False)
+
+    def _summed_nats(self, wrapped: torch.nn.Module, corpus: TokenizedCorpus) -> float:
+        total_nats = 0.0
+        training = wrapped.training
+        wrapped.eval()
+        try:
+            with torch.no_grad(), attends_packed(self.model, packed=self.packed):
+                for places in self._split(corpus.sequences):
+                    batch = build_micro_batch([corpus.sequences[place] for place in places], packed=self.packed).to(self.device)
+                    total_nats += float(wrapped(micro_batch=batch))
+        finally:
+            wrapped.train(training)
+        return total_nats
 
     def _accumulate(self, wrapped: torch.nn.Module, sequences: Sequence[TokenSequence], accelerator: "Accelerator") -> torch.Tensor:
         passes = self._split(sequences)
@@ -112,52 +148,48 @@ class StepRunner:
         lengths = [len(sequence) for sequence in sequences]
         return split_step(lengths, self.memory.micro_batch_tokens, packed=self.packed, rank=process_rank(), num_processes=num_processes())
 
-    def _begin_again(self, wrapped: torch.nn.Module, sequences: Sequence[TokenSequence], step: int, random_state: list[torch.Tensor]) -> None:
-        wrapped.zero_grad()
+    def _make_room(self, sequences: Sequence[TokenSequence], where: str, *, backward: bool) -> None:
+        """After memory ran out: fewer tokens in a pass, or activations that are not kept for the backward pass."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        _set_random_state(self.device, random_state)
-        passes = self._split(sequences)
-        largest = max(num_forward_tokens([len(sequences[place]) for place in places], packed=self.packed) for places in passes)
-        if max(len(places) for places in passes) > 1:
+        most_documents, largest = self._largest_pass(sequences)
+        if most_documents > 1:
             self.memory.micro_batch_tokens = max(1, min(self.memory.micro_batch_tokens, largest) // 2)
-            self.progress.say(f"memory ran out in step {step}: {self.memory.micro_batch_tokens} tokens at a time from here on, with the same outcome")
-        elif self.config.gradient_checkpointing == "auto" and not self.memory.recompute:
+            self.progress.say(
+                f"memory ran out in {where}: {self.memory.micro_batch_tokens} tokens at a time from here on; but for rounding and the draws of dropout "
+                "the outcome is the same"
+            )
+        elif backward and self.config.gradient_checkpointing == "auto" and not self.memory.recompute:
             self.memory.recompute = True
             recompute_activations(self.model)
             self.progress.say(
-                f"memory ran out in step {step} with one document at a time: activations are computed twice from here on, with the same outcome"
+                f"memory ran out in {where} with one document at a time: activations are computed twice from here on, with the same outcome"
             )
         else:
-            raise self._too_large(step, largest)
+            raise OutOfMemoryError(
+                f"one document of {largest} tokens does not fit in memory ({where}): {', or '.join(self._cures(backward=backward))}"
+            )
 
-    def _too_large(self, step: int, num_tokens: int) -> RunFailedError:
+    def _largest_pass(self, sequences: Sequence[TokenSequence]) -> tuple[int, int]:
+        """The most documents, and the most tokens, of a pass of this process."""
+        passes = self._split(sequences)
+        lengths = [[len(sequences[place]) for place in places] for places in passes]
+        return max(map(len, lengths)), max(num_forward_tokens(held, packed=self.packed) for held in lengths)
+
+    def _cures(self, *, backward: bool) -> list[str]:
+        """What helps where a single document does not fit."""
         cures = [f"lower max_tokens (now {self.config.max_tokens})"]
-        cures += [] if self.memory.recompute else ["set gradient_checkpointing to on"]
-        cures += [] if self.config.lora else ["train adapters (lora) instead of all weights"]
-        return RunFailedError(f"one document of {num_tokens} tokens does not fit in memory (step {step}): {', or '.join(cures)}")
+        cures += ["set gradient_checkpointing to on"] if backward and not self.memory.recompute else []
+        return cures + ([] if self.config.lora else ["train adapters (lora) instead of all weights"])
 
-    def _alone_needed(self, step: int) -> RunFailedError:
-        return RunFailedError(
-            f"memory ran out in step {step} on process {process_rank()} of {num_processes()}: lower micro_batch_tokens (now {self.memory.micro_batch_tokens}) "
-            "and run the same command in another folder; one process alone would do so by itself"
+    def _alone_needed(self, sequences: Sequence[TokenSequence], where: str, *, backward: bool) -> OutOfMemoryError:
+        most_documents, _ = self._largest_pass(sequences)
+        cures = [f"lower micro_batch_tokens (now {self.memory.micro_batch_tokens})"] if most_documents > 1 else self._cures(backward=backward)
+        return OutOfMemoryError(
+            f"memory ran out in {where} on process {process_rank()} of {num_processes()}: {', or '.join(cures)}, "
+            "and run the same command in another folder; one process alone would find what fits by itself"
         )
-
-
-def pooled_loss_nats(wrapped: torch.nn.Module, runner: StepRunner, corpus: TokenizedCorpus) -> float:
-    """Mean nats over all target tokens of a corpus, without gradients; every process takes part and gets it."""
-    lengths = [len(sequence) for sequence in corpus.sequences]
-    passes = split_step(lengths, runner.memory.micro_batch_tokens, packed=runner.packed, rank=process_rank(), num_processes=num_processes())
-    total_nats = 0.0
-    training = wrapped.training
-    wrapped.eval()
-    with torch.no_grad(), attends_packed(runner.model, packed=runner.packed):
-        for places in passes:
-            batch = build_micro_batch([corpus.sequences[place] for place in places], packed=runner.packed).to(runner.device)
-            total_nats += float(wrapped(micro_batch=batch))
-    wrapped.train(training)
-    return sum_over_processes(total_nats) / corpus.num_target_tokens
 
 
 def recompute_activations(model: Any) -> None:  # noqa: ANN401 - the method's name depends on the version of transformers

@@ -2,14 +2,15 @@
 
 The classes are of characters; they share out all characters of a text but its white space:
 
-    number          a run of digits, with dots and commas between digits: 12, 0.05, 1,200
+    number          a run of digits that no letter precedes, with dots and commas between digits: 12, 0.05, 1,200, and the 1.5 of 1.5mg
     function_word   a word of the list below, in any case: the, of, were, that
     name            another word that holds a digit (p53, CO2), a capital after its first letter (DNA, mRNA, McNemar), or begins with a capital in the
                     middle of a sentence (in Boston)
     content         every other word: patients, measured, and a capitalised word at the beginning of a sentence
     punctuation     everything else: signs, brackets, symbols
 
-A word is a run of letters and digits, with apostrophes between letters (don't); hyphens and slashes part words. A sentence begins at the start of the text, of a
+A word is a run of letters and digits that begins with a letter, with apostrophes between letters (don't); hyphens and slashes part words, and letters that follow
+a number at once are a word of their own (the mg of 1.5mg is content). A sentence begins at the start of the text, of a
 line, and after ``. ! ? :`` and white space. Rules, not a parser: they are the same for everyone, and wrong now and then (a gene in small letters is
 content, a capitalised common noun of German a name).
 
@@ -30,8 +31,8 @@ __all__ = ["TOKEN_CLASSES", "character_classes", "token_classes"]
 TOKEN_CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
 """Names of the classes; their place in it is their code."""
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W\d_]+)*")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_PIECE = re.compile(r"(?P<number>\d+(?:[.,]\d+)*)|[^\W_]+(?:['\u2019][^\W\d_]+)*")
+"""A number or a word; whatever a piece is, the next one begins after it, so that the digits of p53 are no number."""
 _SENTENCE_START = re.compile(r"(?:\A|\n|[.!?:]\s)[\s\"'\u201c\u2018(\[]*\Z")
 _LOOKED_BACK_CHARS = 8
 _NONE = -1
@@ -54,12 +55,9 @@ def character_classes(text: str) -> npt.NDArray[np.int8]:
     """Code of the class of every character, -1 for white space, shape (len(text),)."""
     code = {name: place for place, name in enumerate(TOKEN_CLASSES)}
     classes = np.array([_NONE if character.isspace() else code["punctuation"] for character in text], dtype=np.int8)
-    for match in _WORD.finditer(text):
-        if not match.group().isdecimal():
-            classes[match.start() : match.end()] = code[_class_of_word(match.group(), text, match.start())]
-    for match in _NUMBER.finditer(text):
-        if _stands_alone(text, match.start(), match.end()):
-            classes[match.start() : match.end()] = code["number"]
+    for match in _PIECE.finditer(text):
+        name: TokenClass = "number" if match["number"] else _class_of_word(match.group(), text, match.start())
+        classes[match.start() : match.end()] = code[name]
     return classes
 
 
@@ -85,8 +83,3 @@ def _class_of_word(word: str, text: str, start: int) -> TokenClass:
     ):
         return "name"
     return "content"
-
-
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether no letter touches a run of digits: those of p53 are part of a name."""
-    return not (start and text[start - 1].isalpha()) and not (end < len(text) and text[end].isalpha())

@@ -20,14 +20,14 @@ from lmdissect.finetune.packed_attention import find_packing_fault
 from lmdissect.finetune.steps import Memory
 from lmdissect.finetune.trainer import TrainingOutcome, TrainingRun, run_training
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, load_model, load_tokenizer
+from lmdissect.models import LoadOptions, ResolvedModel, TextTokenizer, fingerprint_model, fingerprint_tokenizer, load_model, load_tokenizer
 from lmdissect.models.head import Head, position_limit, separate_head
 from lmdissect.models.load import quiet_transformers
 from lmdissect.models.processes import ask_main_process, is_main_process, num_processes
 from lmdissect.models.random_state import random_states_kept
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import Document
-from lmdissect.store import ArtifactFolder, fingerprint, hash_text, open_artifact, output_guard
+from lmdissect.store import ArtifactFolder, artifact_key, fingerprint, hash_text, open_artifact, output_guard, replace_folder, sync_path
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -63,7 +63,7 @@ class FinetuneSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What was asked for: the arguments of `finetune`."""
+    """What was asked for: the arguments of `finetune`, and the key that they make."""
 
     base: ResolvedModel
     documents: Sequence[Document]
@@ -71,6 +71,7 @@ class _Request:
     config: FinetuneConfig
     callbacks: Sequence["TrainerCallback"]
     folder: Path
+    key: str
 
 
 def finetune(
@@ -107,7 +108,8 @@ def finetune(
             allows, packing is asked for and not proven right, or the number of processes changed where it must not.
         NothingToDoError: No document has a token to learn.
         NonFiniteLossError: The loss or the weights became NaN or infinite; the checkpoint before it is kept.
-        RunFailedError: Training left the weights where they were, or not even one document fits in memory.
+        RunFailedError: Training left the weights where they were.
+        OutOfMemoryError: Not even one document fits in memory.
         InterruptedRunError: ``stop`` was set.
         StaleArtifactError: The folder holds a run with other settings or inputs.
     """
@@ -115,6 +117,7 @@ def finetune(
     shown = progress if progress is not None and is_main_process() else SilentProgress()
     inputs = {
         "base": fingerprint_model(base).to_json(),
+        "tokenizer": fingerprint_tokenizer(load_tokenizer(base)),
         "corpus": _hash_documents(documents),
         "held_out": _hash_documents(held_out),
     }
@@ -123,7 +126,7 @@ def finetune(
         if finished is not None:
             shown.say(f"{folder}: finished before with the same settings and inputs; reused")
             return _summary(folder, finished, reused=True)
-        request = _Request(base, documents, held_out, config, callbacks, folder)
+        request = _Request(base, documents, held_out, config, callbacks, folder, artifact_key("finetune", settings, inputs))
         return _train(artifact, request, shown, StopRequest() if stop is None else stop)
 
 
@@ -169,9 +172,9 @@ def _train(artifact: ArtifactFolder | None, request: _Request, progress: Progres
         raise NothingToDoError(message)
     held_out = tokenize_corpus(request.held_out, tokenizer, config) if request.held_out else None
     run, fault = _prepare(request, corpus, held_out, progress)
-    with output_guard(folder), quiet_transformers(), random_states_kept():
+    with quiet_transformers(), random_states_kept():
         outcome = run_training(run, progress, stop)
-    if stop:
+    if outcome.stopped:
         message = f"stopped after step {outcome.history[-1]['step'] if outcome.history else 0}; run the same command again to go on from there"
         raise InterruptedRunError(message)
     details = _details(run, outcome, fault)
@@ -242,6 +245,7 @@ def _prepare(request: _Request, corpus: TokenizedCorpus, held_out: TokenizedCorp
         config=config,
         device=device,
         checkpoints=request.folder / _CHECKPOINTS,
+        key=request.key,
         dtype=dtype,
         packed=fault is None,
         memory=Memory(config.micro_batch_tokens or _MICRO_BATCH_TOKENS.get(device.type, 4096), recompute=config.gradient_checkpointing == "on"),
@@ -331,8 +335,13 @@ def _save(
                 base_reference
             )  # it held the folder, where peft compares vocabularies without asking the hub
             adapter_config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        for file in temporary.iterdir():
-            file.replace(artifact.folder / file.name)
+        for entry in temporary.iterdir():
+            if entry.is_dir():  # chat templates of some tokenizers
+                replace_folder(entry, artifact.folder / entry.name)
+            else:
+                sync_path(entry)  # the checkpoints are deleted once the manifest is there
+                entry.replace(artifact.folder / entry.name)
+        sync_path(artifact.folder)
 
 
 def _from_anywhere(reference: str) -> str:

@@ -4,8 +4,8 @@ A study is made of runs: one tuned model against its base on one probe set. Runs
 `fields` holds the varied settings as JSON. Every table is Parquet and CSV. An estimate is never empty: what cannot be computed is left out and listed in the
 manifest under `details.unavailable` (list of {table, experiment, point, probes, variant, reason}).
 
-    runs             one row per run: experiment, point, fields, seed, probes, base_model, tuned_model, training_documents, num_target_tokens, num_documents, shift_folder,
-                     base_scores, tuned_scores (null where not kept)
+    runs             one row per run: experiment, point, fields, seed, probes, base_model, tuned_model, training_documents, num_target_tokens, num_documents,
+                     shift_folder, base_scores, tuned_scores (null where not kept)
     estimates        gains and shifts of every point, its seeds taken together (intervals over documents and, from two seeds on, over seeds)
     seeds            the same for every seed by itself
     curves           estimates along an axis (a varied field with more than one value, or `step` where a run was measured on its way); x null = all weights
@@ -165,12 +165,21 @@ SCHEMAS = {
         writer="s",
         kept_words_median="f",
         **_COUNTS,
-        **_INTERVAL,  # the control's own shift; for other variants null estimate is not allowed: they stand here for kept_words alone, with their shift against the original
+        **_INTERVAL,  # the control's own shift; other variants stand here for kept_words, with their shift against the original
         **_TEST,
     ),
     "natural": _schema(**_POINT, kind="s", variant="s", **_COUNTS, **_INTERVAL, **_TEST),  # kind: natural | synthetic
     "moved_documents": _schema(**_POINT, **_VARIANT, document_id="s", rank="i", shift="f", gain="f"),
-    "moved_tokens": _schema(**_POINT, variant="s", token="s", direction="s", rank="i", num_occurrences="i", num_documents="i", **_INTERVAL),
+    "moved_tokens": _schema(
+        **_POINT,
+        variant="s",
+        token="s",  # noqa: S106 - a column's kind
+        direction="s",
+        rank="i",
+        num_occurrences="i",
+        num_documents="i",
+        **_INTERVAL,
+    ),
     "statements": _schema(analysis="s", order="i", **_POINT, variant="s", factor="s", sentence="s", verdict="s", **_INTERVAL),
 }
 """Columns of every table."""

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import ProcessorMixin, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -68,7 +70,8 @@ class ShiftCallback(TrainerCallback):
         base: Scores artifact of the model to compare with (`lmdissect score`); default: step 0 of this run.
         tokenizer: The model's tokenizer; default: the trainer's ``processing_class``.
         name: What to call the model; default: the name it was loaded by.
-        documents_per_step: Documents behind one optimiser step, for the column num_trained_documents; default: null.
+        documents_per_step: Documents behind an optimiser step, for the column num_trained_documents: a number, or one for every step where they differ
+            (the last step of an epoch is often a smaller one); default: what our own finetuning says, for any other training null.
         on_error: What to do if a step cannot be measured: ``warn`` (say so, record it in failed_steps.json, train on) or ``raise``. What can be mended before
             the first step is raised in either case.
         progress: Where to say one line for every measurement; default: standard error.
@@ -96,7 +99,7 @@ class ShiftCallback(TrainerCallback):
         base: str | Path | None = None,
         tokenizer: Any = None,  # noqa: ANN401 - a fast tokenizer; transformers has several classes
         name: str | None = None,
-        documents_per_step: int | None = None,
+        documents_per_step: int | Sequence[int] | None = None,
         on_error: Literal["warn", "raise"] = "warn",
         progress: Progress | None = None,
         stop: StopRequest | None = None,
@@ -145,6 +148,8 @@ class ShiftCallback(TrainerCallback):
         """Take up the folder, and measure step 0 where training begins."""
         self._began_s, self._measuring_s = time.monotonic(), 0.0
         self._scheduled, self._visited = choose_steps(self._steps, state.max_steps), set()
+        if self._documents_per_step is None:
+            self._documents_per_step = getattr(getattr(kwargs.get("train_dataloader"), "dataset", None), "documents_per_step", None)
         ask_main_process(partial(self._begin, args, state, kwargs))
         if state.global_step == 0:
             self._measure_together(args, state, control, kwargs["model"])
@@ -161,12 +166,16 @@ class ShiftCallback(TrainerCallback):
         other_weights = args.load_best_model_at_end and state.best_model_checkpoint is not None
         if ended_early and not self._stop and not other_weights:
             self._measure_together(args, state, control, kwargs["model"])
-        if not is_main_process() or not self._folder.points:
+        if not is_main_process():
+            return
+        written = self._folder.write_failed()
+        if not self._folder.points:
             return
         with self._failing_softly("the curve could not be written", raising=self._on_error == "raise"):
             write_curve(self.out, self._folder.points, state.log_history)
             write_curve_figure(self.out)
-        failed = f", {len(self._folder.failed)} steps could not be measured (see failed_steps.json)" if self._folder.failed else ""
+        where = "see failed_steps.json" if written else "and failed_steps.json could not be written"
+        failed = f", {len(self._folder.failed)} steps could not be measured ({where})" if self._folder.failed else ""
         self._progress.say(
             f"measured {len(self._visited)} steps in {self._measuring_s:.1f} s, {self._share_of_time():.0%} of this training's time{failed}: "
             f"{self.out / 'curve.csv'}"
@@ -191,7 +200,7 @@ class ShiftCallback(TrainerCallback):
         measured: list[MeasuredStep] = []
         # Before the first step nothing is lost by stopping, and without it nothing could be measured later.
         with self._failing_softly(f"step {step} could not be measured", raising=self._on_error == "raise" or step == 0, step=step):
-            num_documents = None if self._documents_per_step is None else step * self._documents_per_step
+            num_documents = _num_documents(step, self._documents_per_step)
             num_tokens = None if args.include_num_input_tokens_seen == "no" else int(state.num_input_tokens_seen)
             measured.append(self._folder.measure(step, partial(self._score, model, step), num_documents, num_tokens, self._progress))
             write_curve(self.out, self._folder.points, state.log_history)
@@ -217,7 +226,7 @@ class ShiftCallback(TrainerCallback):
                     error.args = (f"{what}: {error}",)
                 raise
             if step is not None:
-                self._folder.fail(step, error)
+                self._folder.fail(step, error)  # raises nothing
             self._progress.say(f"{what}, training goes on: {' '.join(str(error).split()) or type(error).__name__}")
 
     def _tell(self, point: MeasuredStep, seconds: float, control: TrainerControl) -> None:
@@ -248,16 +257,31 @@ def choose_steps(steps: Literal["log"] | int | Sequence[int], last: int) -> froz
     Raises:
         UserInputError: It is none of these.
     """
-    if steps == "log":
+    every = _whole_number(steps)
+    listed = [_whole_number(step) for step in steps] if isinstance(steps, (Sequence, np.ndarray)) and not isinstance(steps, str) else [None]
+    known = [step for step in listed if step is not None and step >= 0]
+    if isinstance(steps, str) and steps == "log":
         between: Iterable[int] = (1 << power for power in range(max(last, 1).bit_length()))
-    elif isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1:
-        between = range(steps, last, steps)
-    elif isinstance(steps, Sequence) and not isinstance(steps, str) and all(isinstance(step, int) and step >= 0 for step in steps):
-        between = steps
+    elif every is not None and every >= 1:
+        between = range(every, last, every)
+    elif len(known) == len(listed):
+        between = known
     else:
         message = f"steps={steps!r}: give 'log', a number n of at least 1 (every n steps), or a list of steps"
         raise UserInputError(message)
     return frozenset({0, last, *(step for step in between if step <= last)})
+
+
+def _whole_number(value: object) -> int | None:
+    """The number where it is a whole one, of numpy's kinds too; else None."""
+    return int(value) if not isinstance(value, bool) and isinstance(value, Integral) else None
+
+
+def _num_documents(step: int, documents_per_step: int | Sequence[int] | None) -> int | None:
+    """Documents of the first ``step`` steps, where known."""
+    if documents_per_step is None or isinstance(documents_per_step, int):
+        return None if documents_per_step is None else step * documents_per_step
+    return sum(documents_per_step[:step])
 
 
 def _read_probes(probes: str | Path | ProbeSet, factors: Mapping[str, str], control: str | None) -> ProbeSet:

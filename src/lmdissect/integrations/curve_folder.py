@@ -11,6 +11,7 @@ Scores are keyed by the hash of the weights, so a step that another attempt meas
 the weights are the same, bit for bit, and measured anew where they are not.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ class CurveFolder:
         self._shift = shift
         self._points: dict[int, MeasuredStep] = {}
         self._failed: dict[int, str] = {}
+        self._failed_on_disk = True
 
     def begin(self, training: Mapping[str, Any], resumed_at: int, scheduled: Collection[int]) -> None:
         """Take up the folder for a training run, from the step at which it goes on.
@@ -71,7 +73,7 @@ class CurveFolder:
             self._refuse_other(read_json(path), settings)
         elif any(self.folder.iterdir()):
             message = f"{self.folder} is not empty and holds no curve: choose a new or empty folder"
-            raise StaleArtifactError(message)
+            raise StaleArtifactError(message, self.folder)
         write_json(path, settings)
         self._points = {step: self._read(step) for step in sorted(scheduled) if step <= resumed_at and self._is_measured(step)}
         failed = read_json(self.folder / _FAILED) if (self.folder / _FAILED).is_file() else {}
@@ -89,7 +91,7 @@ class CurveFolder:
         parts = ("measuring", "training")
         if not isinstance(there, dict) or not all(isinstance(there.get(part), dict) for part in parts):
             message = f"{self.folder / _SETTINGS} cannot be understood: choose another folder, or delete that one first"
-            raise StaleArtifactError(message)
+            raise StaleArtifactError(message, self.folder)
         differing = [
             f"{name}: {_shown(there[part].get(name))} there, {_shown(here[part].get(name))} here"
             for part in parts
@@ -99,7 +101,7 @@ class CurveFolder:
         message = (
             f"{self.folder} holds the curve of another run ({'; '.join(differing) or 'the format'}): choose another folder, or delete that one first"
         )
-        raise StaleArtifactError(message)
+        raise StaleArtifactError(message, self.folder)
 
     def _is_measured(self, step: int) -> bool:
         return (self._step_folder(step) / _STEP).is_file()
@@ -157,8 +159,8 @@ class CurveFolder:
             self._measure(folder, score)
         write_json(folder / _STEP, {"step": step, "num_trained_documents": num_trained_documents, "num_trained_tokens": num_trained_tokens})
         self._points[step] = self._read(step)
-        if self._failed.pop(step, None) is not None:
-            self._write_failed()
+        self._failed_on_disk &= self._failed.pop(step, None) is None
+        self.write_failed()
         return self._points[step]
 
     def _measure(self, folder: Path, score: Callable[[Path], ScoringSummary]) -> None:
@@ -166,18 +168,28 @@ class CurveFolder:
         measure_shifts(self._base or self._step_folder(0) / "scores", folder / "scores", self._shift, folder)
 
     def fail(self, step: int, error: BaseException) -> None:
-        """Record that ``step`` could not be measured."""
+        """Record that ``step`` could not be measured; on the disk as soon as it takes it."""
         reason = str(error) if isinstance(error, LmdissectError) else f"{type(error).__name__}: {error}"
         self._failed[step] = " ".join(reason.split())
         self._points.pop(step, None)
-        self._write_failed()
+        self._failed_on_disk = False
+        self.write_failed()
 
-    def _write_failed(self) -> None:
+    def write_failed(self) -> bool:
+        """Write down which steps could not be measured, where that is not done yet.
+
+        Returns:
+            Whether it is on the disk: what kept a step from being measured (a full disk) may keep this from being written too, and is no reason to fail.
+        """
         path = self.folder / _FAILED
-        if self._failed:
-            write_json(path, {str(step): self._failed[step] for step in sorted(self._failed)})
-        else:
-            path.unlink(missing_ok=True)
+        if not self._failed_on_disk:
+            with contextlib.suppress(LmdissectError, OSError):
+                if self._failed:
+                    write_json(path, {str(step): self._failed[step] for step in sorted(self._failed)})
+                else:
+                    path.unlink(missing_ok=True)
+                self._failed_on_disk = True
+        return self._failed_on_disk
 
 
 def _shown(value: object) -> str:

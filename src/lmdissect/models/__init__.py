@@ -8,7 +8,7 @@ from lmdissect.models.live import LiveWeights, borrow_live_model
 from lmdissect.models.load import LanguageModel, LoadOptions, load_model, load_tokenizer
 from lmdissect.models.reference import ModelReference, parse_reference
 from lmdissect.models.resolve import ModelFingerprint, ResolvedModel, TrustOptions, fingerprint_model, resolve_model, resolve_together
-from lmdissect.models.tokenization import BosPolicy, TextTokenizer, TokenizedText
+from lmdissect.models.tokenization import BosPolicy, TextTokenizer, TokenizedText, fingerprint_tokenizer
 
 __all__ = [
     "BosPolicy",
@@ -23,6 +23,7 @@ __all__ = [
     "TrustOptions",
     "borrow_live_model",
     "fingerprint_model",
+    "fingerprint_tokenizer",
     "load_model",
     "load_tokenizer",
     "parse_reference",

@@ -19,7 +19,6 @@ __all__ = [
     "ask_main_process",
     "broadcast",
     "is_main_process",
-    "local_rank",
     "num_processes",
     "process_rank",
     "sum_over_processes",
@@ -41,11 +40,6 @@ def process_rank() -> int:
     """Number of this process among them, from 0."""
     group = _join()
     return 0 if group is None else int(group.get_rank())
-
-
-def local_rank() -> int:
-    """Number of this process among those on its machine: the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if num_processes() > 1 else 0
 
 
 def is_main_process() -> bool:

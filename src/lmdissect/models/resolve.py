@@ -94,12 +94,13 @@ def cache_folder() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "lmdissect"
 
 
-def resolve_model(reference: str, trust: TrustOptions | None = None) -> ResolvedModel:
+def resolve_model(reference: str, trust: TrustOptions | None = None, *, offline: bool = False) -> ResolvedModel:
     """Find, fetch or convert the files of a model.
 
     Args:
         reference: Model reference (see `lmdissect.models.reference`).
         trust: What the user allows beyond safetensors and library code.
+        offline: Take what is on the hub from its local cache alone, and ask the hub nothing.
 
     Raises:
         ModelReferenceError: Nothing there, not a model, or the hub cannot be reached.
@@ -108,14 +109,14 @@ def resolve_model(reference: str, trust: TrustOptions | None = None) -> Resolved
     """
     allowed = trust or TrustOptions()
     parsed = parse_reference(reference)
-    folder, revision, backend = _base_files(parsed, allowed)
+    folder, revision, backend = _base_files(parsed, allowed, offline=offline)
     adapter_folder = None
     if parsed.adapter is not None:
-        adapter_folder, _, _ = _base_files(parsed.adapter, allowed)
+        adapter_folder, _, _ = _base_files(parsed.adapter, allowed, offline=offline)
         _adapter_config(adapter_folder, str(parsed.adapter))
     elif _is_adapter(folder):
         adapter_folder = folder
-        base = resolve_model(_base_of_adapter(folder, reference), allowed)
+        base = resolve_model(_base_of_adapter(folder, reference), allowed, offline=offline)
         if base.adapter_folder is not None:
             message = f"{reference}: adapter on top of an adapter; merge the first one into its base"
             raise ModelReferenceError(message)
@@ -139,14 +140,14 @@ def resolve_together(reference: str, trust: TrustOptions | None = None) -> Resol
     return resolve_model(reference, trust)
 
 
-def _base_files(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
+def _base_files(parsed: ModelReference, trust: TrustOptions, *, offline: bool) -> tuple[Path, str | None, str]:
     if parsed.kind == "folder":
         return Path(parsed.location), None, "safetensors"
     if parsed.kind == "gguf":
         return _converted_gguf(Path(parsed.location)), None, "gguf"
     if parsed.kind == "wheel":
         return _converted_gguf(*_gguf_in_wheel(parsed.location)), None, "gguf"
-    return _hub_snapshot(parsed, trust)
+    return _hub_snapshot(parsed, trust, offline=offline)
 
 
 def _gguf_in_wheel(name: str) -> list[Path]:
@@ -236,7 +237,7 @@ def _convert_gguf(path: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _hub_snapshot(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, str | None, str]:
+def _hub_snapshot(parsed: ModelReference, trust: TrustOptions, *, offline: bool) -> tuple[Path, str | None, str]:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy; only hub ids need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -245,11 +246,31 @@ def _hub_snapshot(parsed: ModelReference, trust: TrustOptions) -> tuple[Path, st
         message = f"{parsed}: --trust-remote-code needs a pinned revision: {parsed}@COMMIT"
         raise UnsafeModelError(message)
     try:
-        folder = Path(snapshot_download(parsed.location, revision=parsed.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError, ValueError) as error:
-        message = f"{parsed}: no such folder here, and the hub did not give it ({_one_line(error)}): check the name, the network and HF_TOKEN"
+        folder = Path(snapshot_download(parsed.location, revision=parsed.revision, allow_patterns=patterns, local_files_only=offline))
+    except LocalEntryNotFoundError as error:
+        if not offline:
+            raise _not_given(parsed, error) from error
+        message = f"{parsed} is not in the local cache of the hub, and nothing is fetched now"
         raise ModelReferenceError(message) from error
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise _not_given(parsed, error) from error
+    if offline and (missing := _missing_shards(folder)):
+        message = f"{parsed} is not whole in the local cache of the hub ({missing[0]} is missing), and nothing is fetched now"
+        raise ModelReferenceError(message)
     return folder, folder.name, "safetensors"
+
+
+def _not_given(parsed: ModelReference, error: BaseException) -> ModelReferenceError:
+    return ModelReferenceError(
+        f"{parsed}: no such folder here, and the hub did not give it ({_one_line(error)}): check the name, the network and HF_TOKEN"
+    )
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """Weight files that the model's index names and that are not there: a download broke off."""
+    index = folder / "model.safetensors.index.json"
+    names = read_config(index).get("weight_map") if index.is_file() else None
+    return sorted({str(name) for name in names.values() if not (folder / str(name)).is_file()}) if isinstance(names, dict) else []
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,18 +1,19 @@
 """Text to token ids with character offsets, and exactly one policy for the prefix (BOS)."""
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lmdissect.errors import ModelReferenceError
-from lmdissect.store import hash_text
+from lmdissect.store import fingerprint, hash_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["BosPolicy", "TextTokenizer", "TokenizedText"]
+__all__ = ["BosPolicy", "TextTokenizer", "TokenizedText", "fingerprint_tokenizer"]
 
 BosPolicy: TypeAlias = Literal["auto", "always", "never"]
 
@@ -37,9 +38,7 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", bos: BosPolicy = "auto") -> None:
-        if not getattr(tokenizer, "is_fast", False):
-            message = f"the tokenizer {type(tokenizer).__name__} gives no character offsets: convert it to a fast tokenizer (tokenizer.json)"
-            raise ModelReferenceError(message)
+        _refuse_slow(tokenizer)
         self.tokenizer = tokenizer
         self.bos = bos
         self.prefix_ids: tuple[int, ...] = _prefix_ids(tokenizer, bos)
@@ -70,12 +69,33 @@ class TextTokenizer:
 
     def fingerprint(self) -> str:
         """Hash of vocabulary, merges, normaliser and pre-tokeniser: equal hashes give equal tokens for every text."""
-        import json  # noqa: PLC0415 - used here alone
-
-        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        for volatile in ("padding", "truncation", "post_processor"):  # none of them changes the text's own tokens
-            state.pop(volatile, None)
+        state = _backend_state(self.tokenizer)
+        state.pop("post_processor", None)  # does not change the text's own tokens
         return hash_text(json.dumps(state, sort_keys=True))
+
+
+def fingerprint_tokenizer(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """Hash of everything that decides which ids stand for a text and around it: of equal tokenizers every prefix policy and every EOS is equal too.
+
+    Raises:
+        ModelReferenceError: The tokenizer gives no character offsets.
+    """
+    _refuse_slow(tokenizer)
+    return fingerprint([json.dumps(_backend_state(tokenizer), sort_keys=True), tokenizer.bos_token_id, tokenizer.eos_token_id])
+
+
+def _backend_state(tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
+    """What the tokenizer is made of, without what its last caller asked for."""
+    state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    for volatile in ("padding", "truncation"):
+        state.pop(volatile, None)
+    return state
+
+
+def _refuse_slow(tokenizer: "PreTrainedTokenizerFast") -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        message = f"the tokenizer {type(tokenizer).__name__} gives no character offsets: convert it to a fast tokenizer (tokenizer.json)"
+        raise ModelReferenceError(message)
 
 
 def _prefix_ids(tokenizer: "PreTrainedTokenizerFast", bos: BosPolicy) -> tuple[int, ...]:

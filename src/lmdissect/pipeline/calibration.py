@@ -1,7 +1,7 @@
 """What estimates stand on: sizes of models, lengths of texts, and the speed of this machine, measured once and kept in STORE/calibration.
 
 A speed is measured with the very functions that do the work: two optimiser steps of a few hundred tokens, and one batch of scoring. It is kept under a
-key of model, method, machine, threads and versions.
+key of model (its weights, not its name), method, machine, threads and versions.
 """
 
 import gc
@@ -124,7 +124,13 @@ def _measured_facts(resolved: ResolvedModel) -> ModelFacts:
 
 
 def document_facts(
-    corpus: CorpusSettings, source: Mapping[str, Any], models: ModelSettings, config: FinetuneConfig, store: Path, problems: dict[str, str]
+    corpus: CorpusSettings,
+    source: Mapping[str, Any],
+    models: ModelSettings,
+    identity: object,
+    config: FinetuneConfig,
+    store: Path,
+    problems: dict[str, str],
 ) -> TextFacts | None:
     """Tokens of a training document: of a sample of the files, or as the experiment assumes where they are not at hand; None where nobody says.
 
@@ -132,6 +138,7 @@ def document_facts(
         corpus: The corpus.
         source: Hashes of its files, for the cache.
         models: Whose tokenizer.
+        identity: The model's fingerprint, in JSON types, for the cache.
         config: Token limit, prefix and EOS.
         store: Folder of all artifacts.
         problems: Where to say what could not be had.
@@ -141,14 +148,14 @@ def document_facts(
 
     def measure() -> TextFacts:
         tokenizer = TextTokenizer(load_tokenizer(resolve_base(models, offline=True)), config.bos)
-        documents, _ = read_training_documents(corpus)
+        documents, _ = read_training_documents(corpus, offline=True)
         sample = sample_documents(documents, _SAMPLED_DOCUMENTS, 0)
         around = len(tokenizer.prefix_ids) + (tokenizer.eos_id is not None and config.append_eos)
         lengths = [min(config.max_tokens, len(tokenizer.tokenize(document.text).token_id)) + around for document in sample]
         return TextFacts(len(documents), sum(lengths) / len(lengths))
 
     try:
-        return TextFacts(**_kept(store, "lengths", {"source": source, "model": models.base, **tokens}, lambda: asdict(measure())))
+        return TextFacts(**_kept(store, "lengths", {"source": source, "model": identity, **tokens}, lambda: asdict(measure())))
     except LmdissectError as error:
         if corpus.tokens_per_document is None:
             problems.setdefault(name, f"{error}; give corpus.tokens_per_document to plan without")
@@ -158,7 +165,13 @@ def document_facts(
 
 
 def probe_facts(
-    probes: ProbeSettings, inputs: Inputs, models: ModelSettings, scoring: ScoringConfig, store: Path, problems: dict[str, str]
+    probes: ProbeSettings,
+    inputs: Inputs,
+    models: ModelSettings,
+    identity: object,
+    scoring: ScoringConfig,
+    store: Path,
+    problems: dict[str, str],
 ) -> TextFacts | None:
     """Distinct texts of a probe set and their tokens; as the experiment assumes where the set is not at hand; None where nobody says."""
     name = f"texts of {probes.path}"
@@ -174,7 +187,7 @@ def probe_facts(
         lengths = [min(limit, len(tokenizer.tokenize(text).token_id)) + len(tokenizer.prefix_ids) for text in sorted(texts)]
         return TextFacts(len(texts), sum(lengths) / max(1, len(lengths)))
 
-    what = {"probes": inputs.probes(probes), "model": models.base, "max_tokens": scoring.max_tokens, "bos": scoring.bos}
+    what = {"probes": inputs.probes(probes).texts, "model": identity, "max_tokens": scoring.max_tokens, "bos": scoring.bos}
     try:
         return TextFacts(**_kept(store, "texts", what, lambda: asdict(measure())))
     except LmdissectError as error:
@@ -187,13 +200,20 @@ def probe_facts(
 
 
 def measure_training(
-    models: ModelSettings, config: FinetuneConfig, documents: Sequence[Document], store: Path, threads: int, announce: Callable[[], None] | None
+    models: ModelSettings,
+    identity: object,
+    config: FinetuneConfig,
+    documents: Sequence[Document],
+    store: Path,
+    threads: int,
+    announce: Callable[[], None] | None,
 ) -> Speed | None:
     """Two optimiser steps of this model and method on this machine; the second one counts.
 
     Args:
         models: The model.
-        config: Settings; batch, seed and rate are ours.
+        identity: Its fingerprint, in JSON types: what is kept is of these weights, whatever their name.
+        config: Settings; batch, seed, rate and what is left out of the loss are ours: a pass takes as long whichever tokens count.
         documents: Training documents; a few are used.
         store: Folder of all artifacts.
         threads: CPU threads.
@@ -205,8 +225,9 @@ def measure_training(
     Raises:
         LmdissectError: The model cannot be loaded or trained.
     """
-    base = resolve_base(models)
-    what = {"model": models.base, "finetune": config.model_dump(mode="json", exclude={"learning_rate", "epochs", "seed", "batch_size"})}
+    base = resolve_base(models, offline=True)
+    ours = {"learning_rate", "epochs", "seed", "batch_size", "skip_first_tokens", "skip_token_classes"}
+    what = {"model": identity, "finetune": config.model_dump(mode="json", exclude=ours)}
 
     def measure() -> Speed:
         from transformers import TrainerCallback  # noqa: PLC0415 - heavy
@@ -225,7 +246,16 @@ def measure_training(
         tokenizer = TextTokenizer(load_tokenizer(base), config.bos)
         chosen = _filled(documents, tokenizer, config.max_tokens, _STEP_TOKENS)
         twice = [*chosen, *(Document(f"{document.document_id} again", document.text) for document in chosen)]
-        small = {"batch_size": len(chosen), "epochs": 1.0, "learning_rate": 1e-4, "warmup_fraction": 0.0, "checkpoint_steps": _NEVER, "seed": 0}
+        small = {
+            "batch_size": len(chosen),
+            "epochs": 1.0,
+            "learning_rate": 1e-4,
+            "warmup_fraction": 0.0,
+            "checkpoint_steps": _NEVER,
+            "seed": 0,
+            "skip_first_tokens": 0,
+            "skip_token_classes": (),
+        }
         with _threads(threads), tempfile.TemporaryDirectory(prefix=".tmp-", dir=output_folder(store)) as folder:
             started_s = time.monotonic()
             summary = finetune(base, twice, config.model_copy(update=small), Path(folder) / "run", callbacks=[Clock()])
@@ -236,14 +266,20 @@ def measure_training(
 
 
 def measure_scoring(
-    models: ModelSettings, config: ScoringConfig, documents: Sequence[Document], store: Path, threads: int, announce: Callable[[], None] | None
+    models: ModelSettings,
+    identity: object,
+    config: ScoringConfig,
+    documents: Sequence[Document],
+    store: Path,
+    threads: int,
+    announce: Callable[[], None] | None,
 ) -> Speed | None:
     """One batch of scoring on this machine, after one to warm up; arguments and outcome as of `measure_training`.
 
     Raises:
         LmdissectError: The model cannot be loaded.
     """
-    resolved = resolve_base(models)
+    resolved = resolve_base(models, offline=True)
 
     def measure() -> Speed:
         from lmdissect.models import LoadOptions, load_model  # noqa: PLC0415 - what else needs a model loaded here
@@ -259,7 +295,7 @@ def measure_scoring(
             scored = score_texts(model, texts, config)
             return Speed(sum(score.num_scored for score in scored) / (time.monotonic() - started_s), start_s)
 
-    what = _here({"model": models.base, "scoring": config.model_dump(mode="json")}, threads)
+    what = _here({"model": identity, "scoring": config.model_dump(mode="json")}, threads)
     return _speed(store, "scoring", what, measure, announce)
 
 

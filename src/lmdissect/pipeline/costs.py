@@ -5,7 +5,8 @@
     operations of scoring     = 2 N tokens
     seconds                   = start-up + tokens / (tokens per second), as measured, or operations / (operations per second), as given
 
-N counts each distinct parameter once. Attention's own products and recomputed activations are left out: a few per cent at 1,000 tokens.
+N counts each distinct parameter once. Attention's own products and recomputed activations are left out: a few per cent at 1,000 tokens. A run that
+measures on its way scores its probes once for every measured step.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from lmdissect.pipeline.calibration import ModelFacts, Speed, TextFacts
 from lmdissect.pipeline.graph import Graph, Node
 from lmdissect.store import fingerprint
 
-__all__ = ["Cost", "CostModel", "document_key", "documents_of", "method_of", "text_key", "working_bytes"]
+__all__ = ["Cost", "CostModel", "document_key", "documents_of", "measured_probes", "method_of", "mixed_key", "text_key", "working_bytes"]
 
 _BYTES_PER_WEIGHT = 4
 _BYTES_PER_SCORED_TOKEN = 24
@@ -50,7 +51,7 @@ class CostModel:
 
     Attributes:
         models: Facts by model reference.
-        documents: Training documents, by `document_key`.
+        documents: Training documents, by `document_key`; those mixed in, by `mixed_key`.
         texts: Scored texts, by `text_key`.
         speeds: Measured speed by model reference and method.
         flops_per_s: Given operations per second, for a machine that is not here; used where nothing was measured.
@@ -77,16 +78,30 @@ class CostModel:
         length = self.documents.get(document_key(node, drawn))
         if length is None:
             return Cost(None, None, None, self._weights_bytes(facts, config))
-        corpus = drawn.settings["corpus"]
-        share = corpus["mix"]["share"] if corpus["mix"] else 0.0
-        trained = length.mean_tokens * round(drawn.settings["size"] / (1 - share)) * config.epochs
-        measured = 2 * length.mean_tokens * drawn.settings["validation"]
-        flops = None if facts is None else _training_flops(facts, config) * trained + 2 * facts.num_parameters * measured
+        size, mix = drawn.settings["size"], drawn.settings["corpus"]["mix"]
+        mixed_in = round(mix["share"] / (1 - mix["share"]) * size) if mix else 0
+        mixed = self.documents.get(mixed_key(node, drawn)) if mixed_in else length
+        watched = self._watched_tokens(node, max(1, round((size + mixed_in) * config.epochs)), config)
         disk = 0.0 if node.kind == "trial" else self._weights_bytes(facts, config)
-        return Cost(trained + measured, flops, self._seconds(node, method_of(config), trained, measured, flops), disk)
+        if mixed is None or watched is None:
+            return Cost(None, None, None, disk)
+        trained = (length.mean_tokens * size + mixed.mean_tokens * mixed_in) * config.epochs
+        scored = 2 * length.mean_tokens * drawn.settings["validation"] + watched
+        flops = None if facts is None else _training_flops(facts, config) * trained + 2 * facts.num_parameters * scored
+        return Cost(trained + scored, flops, self._seconds(node, method_of(config), trained, scored, flops), disk)
+
+    def _watched_tokens(self, node: Node, num_documents: int, config: FinetuneConfig) -> float | None:
+        """Tokens of probes that are scored while a run trains."""
+        found = [self.texts.get(text_key(probes)) for probes in measured_probes(node)]
+        if not found:
+            return 0.0
+        from lmdissect.integrations.callback import choose_steps  # noqa: PLC0415 - heavy; few runs measure
+
+        steps = choose_steps(node.settings["measure"]["steps"], -(-num_documents // config.batch_size))
+        return None if None in found else len(steps) * sum(texts.mean_tokens * texts.number for texts in found if texts is not None)
 
     def _scoring(self, node: Node) -> Cost:
-        texts = self.texts.get(text_key(node))
+        texts = self.texts.get(text_key(node.settings))
         facts = self.models.get(node.settings["models"]["base"])
         if texts is None:
             return Cost(None, None, None, None)
@@ -139,7 +154,24 @@ def document_key(node: Node, drawn: Node) -> str:
     return fingerprint([drawn.settings["source"], node.settings["models"]["base"], *(config[name] for name in ("max_tokens", "bos", "append_eos"))])
 
 
-def text_key(node: Node) -> str:
-    """What the number and length of scored texts depend on."""
-    scoring: Mapping[str, Any] = node.settings["scoring"]
-    return fingerprint([node.settings["probes"], node.settings["models"]["base"], scoring["max_tokens"], scoring["bos"]])
+def mixed_key(node: Node, drawn: Node) -> str:
+    """As `document_key`, of the documents that are mixed in."""
+    return fingerprint([document_key(node, drawn), drawn.settings["corpus"]["mix"]["files"]])
+
+
+def text_key(settings: Mapping[str, Any]) -> str:
+    """What the number and length of scored texts depend on: settings of a `score` node, or one of `measured_probes`."""
+    scoring: Mapping[str, Any] = settings["scoring"]
+    return fingerprint([settings["probes"], settings["models"]["base"], scoring["max_tokens"], scoring["bos"]])
+
+
+def measured_probes(node: Node) -> list[dict[str, Any]]:
+    """What a run scores at every step that it measures, as settings like those of a `score` node."""
+    measure: Mapping[str, Any] | None = node.settings.get("measure")
+    if not measure:
+        return []
+    limits = {name: [limit for limit in (measure["limit"], probes.get("limit")) if limit is not None] for name, probes in measure["probes"].items()}
+    return [
+        {"probes": {**probes, "limit": min(limits[name], default=None)}, "models": node.settings["models"], "scoring": measure["scoring"]}
+        for name, probes in measure["probes"].items()
+    ]

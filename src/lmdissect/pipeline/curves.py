@@ -1,9 +1,9 @@
 """Tables of an experiment -> curves over the fields that were varied: one figure for each field and probe set, and the same numbers as text."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lmdissect.factors import ORIGINAL
-from lmdissect.pipeline.points import shown_field
+from lmdissect.pipeline.points import LORA, cell_value, short_names, shown_forms
 from lmdissect.report.numbers import UNITS, format_plain, format_signed
 from lmdissect.report.palette import LINES, light
 from lmdissect.report.rendering import drawing_style, render_figure
@@ -26,6 +26,7 @@ _KINDS = ("png", "svg")
 _GAIN = "gain on the originals"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _TEXT_DECIMALS = 3
+_RATE = "finetune.learning_rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +71,14 @@ def curve_points(tables: Mapping[str, pa.Table], field: str, others: Sequence[st
     normalization = "token" if any(row["normalization"] == "token" for row in shifts) else "byte"
     rows = [row for row in (*gains, *shifts) if row["normalization"] == normalization]
     telling = _telling_fields(rows, field, others)
+    names, forms = short_names(telling), {name: _forms(name, [row[name] for row in rows]) for name in telling}
     points = [
         CurvePoint(
             probes=row["probes"],
             variant=_GAIN if row["variant"] == ORIGINAL else row["variant"],
             reference=row["reference"],
             x=row[field],
-            group=" ".join(f"{name.rpartition('.')[2]}={shown_field(name, row[name])}" for name in telling),
+            group=" ".join(f"{names[name]}={forms[name][row[name]]}" for name in telling),
             seed=row["seed"],
             estimate=row["estimate"],
             low=row["ci_low"],
@@ -87,16 +89,45 @@ def curve_points(tables: Mapping[str, pa.Table], field: str, others: Sequence[st
     return points, UNITS[normalization]
 
 
+def _forms(field: str, cells: Iterable[Any]) -> dict[Any, str]:
+    """Cells of a field in short; different ones have different forms."""
+    distinct = list(dict.fromkeys(cells))
+    return dict(zip(distinct, shown_forms(field, [cell_value(cell) for cell in distinct]), strict=True))
+
+
+_Run: TypeAlias = tuple[Hashable, Mapping[str, Hashable]]
+"""Value of the axis, and of the other fields."""
+
+
 def _telling_fields(rows: Sequence[Mapping[str, Any]], field: str, others: Sequence[str]) -> list[str]:
-    """The fewest fields, from the last on, without which two runs at one value of ``field`` would be taken for one."""
-    runs = {(row[field], *(row[name] for name in others)) for row in rows}
+    """The fewest fields without which runs would be joined to one curve that are none; rates go first, models and adapters last."""
+    runs = [(row[field], {name: row[name] for name in others}) for row in rows]
     kept = list(others)
-    for name in reversed(others):
+    for name in sorted(others, key=lambda name: (_tells_a_model(name, field), name != _RATE, -others.index(name))):
         fewer = [other for other in kept if other != name]
-        positions = [0, *(1 + others.index(other) for other in fewer)]
-        if len({tuple(run[position] for position in positions) for run in runs}) == len(runs):
+        groups: dict[tuple[Hashable, ...], list[_Run]] = {}
+        for run in runs:
+            groups.setdefault(tuple(run[1][other] for other in fewer), []).append(run)
+        if all(_is_one_curve(group, name, joined=not _tells_a_model(name, field)) for group in groups.values()):
             kept = fewer
     return kept
+
+
+def _tells_a_model(name: str, field: str) -> bool:
+    """Whether it is another model, or other adapters, that a field stands for; along an axis of adapters all of them are one curve."""
+    return name.startswith("models.") or (name.startswith(LORA) and not field.startswith(LORA))
+
+
+def _is_one_curve(runs: Sequence[_Run], name: str, *, joined: bool) -> bool:
+    """Whether runs may be one curve although ``name`` differs: it does not, or the axis says which it is and but one of its values has a curve at all.
+
+    The last is a rate that a rank of adapters takes and all weights do not. Two values with several places each are two curves, though they share none.
+    """
+    values = {run[name] for _, run in runs}
+    if len(values) == 1:
+        return True
+    places = [{x for x, run in runs if run[name] == value} for value in values]
+    return joined and sum(map(len, places)) == len(set().union(*places)) and sum(len(of_one) > 1 for of_one in places) <= 1
 
 
 def draw_curves(tables: Mapping[str, pa.Table], fields: Sequence[str], varied: Sequence[str]) -> dict[str, bytes]:
@@ -194,8 +225,9 @@ def _cycled(values: Sequence[str], like: Sequence[object]) -> list[str]:
 
 
 def _draw_curve(axes: Axes, points: Sequence[CurvePoint], axis: _Axis, colour: str, marker: str) -> None:
-    """A band for each seed's interval over documents, a dot for each seed, and a line through the means over seeds."""
-    for seed in dict.fromkeys(point.seed for point in points):
+    """A band for each seed's interval over documents, a dot for each seed, and a line through the means over all seeds, where they are there."""
+    seeds = dict.fromkeys(point.seed for point in points)
+    for seed in seeds:
         own = sorted((point for point in points if point.seed == seed), key=lambda point: axis.place(point.x))
         places = [axis.place(point.x) for point in own]
         if len(own) > 1:
@@ -203,14 +235,15 @@ def _draw_curve(axes: Axes, points: Sequence[CurvePoint], axis: _Axis, colour: s
         else:
             axes.vlines(places, [point.low for point in own], [point.high for point in own], color=colour, alpha=0.5, linewidth=1)
         axes.plot(places, [point.estimate for point in own], linestyle="none", marker=marker, markersize=3, color=colour, alpha=0.75)
-    means = _means(points)
+    means = _means(points, len(seeds))
     ordered = sorted(means, key=axis.place)
     axes.plot([axis.place(x) for x in ordered], [means[x] for x in ordered], color=colour, linewidth=1.4)
 
 
-def _means(points: Sequence[CurvePoint]) -> dict[Any, float]:
-    """Mean over seeds at each value of the field."""
-    return {x: sum(found) / len(found) for x in dict.fromkeys(point.x for point in points) if (found := [p.estimate for p in points if p.x == x])}
+def _means(points: Sequence[CurvePoint], num_seeds: int) -> dict[Any, float]:
+    """Mean over seeds at each value of the field that has all of them: means over different seeds are not to be joined."""
+    found = {x: [point.estimate for point in points if point.x == x] for x in dict.fromkeys(point.x for point in points)}
+    return {x: sum(estimates) / len(estimates) for x, estimates in found.items() if len(estimates) == num_seeds}
 
 
 def _dress(axes: Axes, axis: _Axis, field: str, unit: str, *, name_x: bool, name_y: bool) -> None:
@@ -220,7 +253,8 @@ def _dress(axes: Axes, axis: _Axis, field: str, unit: str, *, name_x: bool, name
         axes.xaxis.set_minor_locator(NullLocator())
     places = [axis.place(value) for value in axis.values]
     axes.xaxis.set_major_locator(FixedLocator(places))
-    labels = [shown_field(field, value) for value in axis.values]
+    forms = _forms(field, axis.values)
+    labels = [forms[value] for value in axis.values]
     axes.set_xticks(places, labels, fontsize=7, rotation=30 if max(map(len, labels)) > 6 else 0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_plain(value, _TEXT_DECIMALS if abs(value) < 1 else 1)))
@@ -233,33 +267,35 @@ def text_tables(tables: Mapping[str, pa.Table], fields: Sequence[str], varied: S
     """The curves as lines of text: for each field and probe set a row per value, a column per variant, the mean over seeds and their range."""
     lines: list[str] = []
     for field in fields or ([""] if "shifts" in tables else []):
-        points, unit = curve_points(tables, field, [name for name in varied if name != field]) if field else _single(tables)
+        points, unit = curve_points(tables, field, [name for name in varied if name != field]) if field else _single(tables, varied)
         for probes in dict.fromkeys(point.probes for point in points):
             chosen = [point for point in points if point.probes == probes]
             lines.extend([*_text_table(chosen, field, unit), ""])
     return lines
 
 
-def _single(tables: Mapping[str, pa.Table]) -> tuple[list[CurvePoint], str]:
-    """The estimates of an experiment that varies nothing."""
+def _single(tables: Mapping[str, pa.Table], varied: Sequence[str]) -> tuple[list[CurvePoint], str]:
+    """The estimates of an experiment with no field to look along; fields that vary all the same tell its rows apart."""
     named = {name: table.append_column("", pa.array(["all"] * len(table))) for name, table in tables.items() if name in {"shifts", "gains"}}
-    return curve_points(named, "", [])
+    return curve_points(named, "", varied)
 
 
 def _text_table(points: Sequence[CurvePoint], field: str, unit: str) -> list[str]:
     columns = list(dict.fromkeys((point.variant, point.reference) for point in points))
     groups = list(dict.fromkeys(point.group for point in points))
     seeds = len({point.seed for point in points})
-    over = f"; mean of {seeds} seeds [least, greatest]" if seeds > 1 else ""
+    forms = _forms(field, (point.x for point in points))
     head = [field or "points", *(variant if reference == ORIGINAL else f"{variant} (net)" for variant, reference in columns)]
     body = []
     for group in groups:
         for x in sorted({point.x for point in points if point.group == group}, key=_key):
-            row = [shown_field(field, x) + (f" ({group})" if group else "")]
+            row = [forms[x] + (f" ({group})" if group else "")]
             for variant, reference in columns:
                 found = [p.estimate for p in points if (p.variant, p.reference, p.group) == (variant, reference, group) and p.x == x]
-                row.append(_cell(found))
+                row.append(_cell(found, seeds))
             body.append(row)
+    fewer = " unless the cell says of how many" if any(cell.endswith(f" of {seeds})") for row in body for cell in row[1:]) else ""
+    over = f"; mean of {seeds} seeds [least, greatest]{fewer}" if seeds > 1 else ""
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     shown = [
         "  ".join(cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths, strict=True)))
@@ -268,10 +304,11 @@ def _text_table(points: Sequence[CurvePoint], field: str, unit: str) -> list[str
     return [f"{points[0].probes}: shift of each variant against the original, {unit}{over}", *(line.rstrip() for line in shown)]
 
 
-def _cell(values: Sequence[float]) -> str:
+def _cell(values: Sequence[float], num_seeds: int) -> str:
     if not values:
         return "-"
     mean = format_signed(sum(values) / len(values), _TEXT_DECIMALS)
+    of = f" ({len(values)} of {num_seeds})" if len(values) < num_seeds else ""
     if len(values) == 1:
-        return mean
-    return f"{mean} [{format_signed(min(values), _TEXT_DECIMALS)}, {format_signed(max(values), _TEXT_DECIMALS)}]"
+        return f"{mean}{of}"
+    return f"{mean} [{format_signed(min(values), _TEXT_DECIMALS)}, {format_signed(max(values), _TEXT_DECIMALS)}]{of}"

@@ -64,7 +64,8 @@ def draw_documents(settings: Mapping[str, Any], key: str, folder: Path) -> None:
     Validation documents are split off the first corpus by a hash of their ids, before anything is drawn.
 
     Args:
-        settings: Of the node.
+        settings: Of the node. Probe sets to keep out stand by the hash of their texts, and so do the documents left out in the artifact's details: another
+            experiment may share the artifact and call the set otherwise.
         key: Of the node.
         folder: Where its artifact goes.
 
@@ -80,7 +81,7 @@ def draw_documents(settings: Mapping[str, Any], key: str, folder: Path) -> None:
             return
         pool, rejected = read_training_documents(corpus)
         pool, validation = split_held_out(pool, corpus.validation, settings["split_seed"])
-        probe_sets = {name: read_probes(ProbeSettings.model_validate(value)) for name, value in settings["exclude"].items()}
+        probe_sets = {texts: read_probes(ProbeSettings.model_validate(value)) for texts, value in settings["exclude"].items()}
         seed = settings["draw_seed"]
         first, left_out = _draw_clean(lambda left: _sample(left, corpus, seed, len(pool) - len(left)), pool, probe_sets)
         mixed: list[Document] = []
@@ -104,7 +105,7 @@ def draw_documents(settings: Mapping[str, Any], key: str, folder: Path) -> None:
             "rejected_records": len(rejected),
         }
         details = {
-            "left_out": {name: sorted(document for document, found in left_out.items() if name in found) for name in probe_sets},
+            "left_out": {texts: sorted(document for document, found in left_out.items() if texts in found) for texts in probe_sets},
             "rejected": [[record.source, record.record, record.reason] for record in rejected[:1000]],
         }
         artifact.finish(counts=counts, details=details, files=[_TRAINING, _VALIDATION])
@@ -125,7 +126,7 @@ def _sample(pool: Sequence[Document], corpus: CorpusSettings, seed: int, num_lef
 def _draw_clean(
     draw: Callable[[Sequence[Document]], list[Document]], pool: Sequence[Document], probe_sets: Mapping[str, ProbeSet]
 ) -> tuple[list[Document], dict[str, set[str]]]:
-    """Draw until nothing drawn holds a probe; what is left out, and for which probe sets. Smaller draws stay inside larger ones."""
+    """Draw until nothing drawn holds a probe; what is left out, and for which probe sets (by their hash). Smaller draws stay inside larger ones."""
     left = list(pool)
     checked: set[str] = set()
     left_out: dict[str, set[str]] = {}
@@ -140,12 +141,12 @@ def _draw_clean(
 
 
 def _found_in(documents: Sequence[Document], probe_sets: Mapping[str, ProbeSet]) -> dict[str, set[str]]:
-    """Documents that hold a probe, with the names of the probe sets."""
+    """Documents that hold a probe, with the hashes of the probe sets."""
     found: dict[str, set[str]] = {}
     if documents:
-        for name, probe_set in probe_sets.items():
+        for texts, probe_set in probe_sets.items():
             for match in find_overlap(probe_set, documents).matches:
-                found.setdefault(match.corpus_id, set()).add(name)
+                found.setdefault(match.corpus_id, set()).add(texts)
     return found
 
 

@@ -1,6 +1,7 @@
 """What is left of an experiment, estimated: the facts that costs need, gathered for the nodes that are missing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lmdissect.corpus import sample_documents
 from lmdissect.errors import LmdissectError
@@ -16,7 +17,7 @@ from lmdissect.pipeline.calibration import (
     model_facts,
     probe_facts,
 )
-from lmdissect.pipeline.costs import Cost, CostModel, document_key, documents_of, method_of, text_key
+from lmdissect.pipeline.costs import Cost, CostModel, document_key, documents_of, measured_probes, method_of, mixed_key, text_key
 from lmdissect.pipeline.experiment import CorpusSettings, ModelSettings, ProbeSettings
 from lmdissect.pipeline.graph import Node
 from lmdissect.pipeline.inputs import Inputs, read_training_documents
@@ -68,6 +69,8 @@ class _Gatherer:
         self.texts: dict[str, TextFacts | None] = {}
         self.speeds: dict[tuple[str, str], Speed] = {}
         self.problems: dict[str, str] = {}
+        self._identities = {nodes.point.settings.models.base: nodes.content["content of"]["model"] for nodes in study.points}
+        """Fingerprints of the bases, as the study has them: to hash large weights again takes long."""
         self._samples: dict[str, list[Document]] = {}
         self._unmeasured: set[tuple[str, str]] = set()
 
@@ -79,44 +82,60 @@ class _Gatherer:
         if settings.base not in self.models:
             self.models[settings.base] = model_facts(settings, self.problems)
         if node.kind == "score":
-            self._gather_texts(node, settings)
+            self._gather_texts(node.settings, settings)
             if timed:
                 self._calibrate_scoring(settings, ScoringConfig.model_validate(node.settings["scoring"]))
         else:
             self._gather_documents(node, settings, timed=timed)
+            for probes in measured_probes(node):
+                self._gather_texts(probes, settings)
 
-    def _gather_texts(self, node: Node, settings: ModelSettings) -> None:
-        if (key := text_key(node)) not in self.texts:
-            probes, scoring = ProbeSettings.model_validate(node.settings["probes"]), ScoringConfig.model_validate(node.settings["scoring"])
-            self.texts[key] = probe_facts(probes, self._inputs, settings, scoring, self._study.store, self.problems)
+    def _gather_texts(self, scored: Mapping[str, Any], settings: ModelSettings) -> None:
+        if (key := text_key(scored)) not in self.texts:
+            probes, scoring = ProbeSettings.model_validate(scored["probes"]), ScoringConfig.model_validate(scored["scoring"])
+            self.texts[key] = probe_facts(probes, self._inputs, settings, self._identities[settings.base], scoring, self._study.store, self.problems)
 
     def _gather_documents(self, node: Node, settings: ModelSettings, *, timed: bool) -> None:
         config = FinetuneConfig.model_validate(node.settings["finetune"])
-        drawn = documents_of(node, self._study.graph)
+        drawn, identity = documents_of(node, self._study.graph), self._identities[settings.base]
         corpus = CorpusSettings.model_validate(drawn.settings["corpus"])
         if (key := document_key(node, drawn)) not in self.documents:
-            self.documents[key] = document_facts(corpus, drawn.settings["source"], settings, config, self._study.store, self.problems)
-        found = self.documents[key]
+            self.documents[key] = document_facts(corpus, drawn.settings["source"], settings, identity, config, self._study.store, self.problems)
+        if corpus.mix is not None and (key := mixed_key(node, drawn)) not in self.documents:
+            source = {"files": self._inputs.files(corpus.mix.files)}
+            second = CorpusSettings(files=corpus.mix.files, size=1, tokens_per_document=corpus.tokens_per_document)
+            self.documents[key] = document_facts(second, source, settings, identity, config, self._study.store, self.problems)
+        found = self.documents[document_key(node, drawn)]
         if found is not None and not found.assumed and drawn.settings["size"] + drawn.settings["validation"] > found.number:
             self.problems.setdefault(
                 f"{drawn.label}",
                 f"more than there are: the corpus has {found.number} documents, {drawn.settings['validation']} of them for validation",
             )
+        self._check_mixture(node, drawn, corpus)
         if timed:
             self._calibrate_training(settings, config, corpus)
             self._calibrate_scoring(settings, self._study.experiment.scoring)
 
+    def _check_mixture(self, node: Node, drawn: Node, corpus: CorpusSettings) -> None:
+        """Say where the second corpus is too small for its share."""
+        found = self.documents[mixed_key(node, drawn)] if corpus.mix is not None else None
+        mixed_in = round(corpus.mix.share / (1 - corpus.mix.share) * corpus.size) if corpus.mix is not None else 0
+        if found is not None and not found.assumed and mixed_in > found.number:
+            self.problems.setdefault(
+                drawn.label, f"more than there are: the second corpus has {found.number} documents, and {mixed_in} are to be mixed in"
+            )
+
     def _calibrate_training(self, settings: ModelSettings, config: FinetuneConfig, corpus: CorpusSettings) -> None:
-        key = (settings.base, method_of(config))
+        key, identity = (settings.base, method_of(config)), self._identities[settings.base]
         sample = self._sample(corpus) if self._wanted(key) else []
         if sample:
-            self._measure(key, lambda announce: measure_training(settings, config, sample, self._study.store, self._threads, announce))
+            self._measure(key, lambda announce: measure_training(settings, identity, config, sample, self._study.store, self._threads, announce))
 
     def _calibrate_scoring(self, settings: ModelSettings, config: ScoringConfig) -> None:
-        key = (settings.base, "score")
+        key, identity = (settings.base, "score"), self._identities[settings.base]
         sample = self._sample(self._study.experiment.corpus) if self._wanted(key) else []
         if sample:
-            self._measure(key, lambda announce: measure_scoring(settings, config, sample, self._study.store, self._threads, announce))
+            self._measure(key, lambda announce: measure_scoring(settings, identity, config, sample, self._study.store, self._threads, announce))
 
     def _wanted(self, key: tuple[str, str]) -> bool:
         return key not in self.speeds and key not in self._unmeasured and f"model {key[0]}" not in self._inputs.problems
@@ -138,7 +157,7 @@ class _Gatherer:
         name = f"{corpus.files} {corpus.probe_set} {corpus.variant}"
         if name not in self._samples:
             try:
-                documents, _ = read_training_documents(corpus)
+                documents, _ = read_training_documents(corpus, offline=True)
             except LmdissectError:
                 documents = []
             self._samples[name] = sample_documents(documents, _CALIBRATION_DOCUMENTS, 0)

@@ -1,6 +1,8 @@
 """What an experiment file says: its schema, how it is read, and the one line a mistake in it gets."""
 
 import difflib
+import math
+import os
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +48,13 @@ ASSUMPTIONS = frozenset({"num_parameters", "tokens_per_document", "num_texts", "
 
 _RATE_TAGS = frozenset({"<one>", "<grid>"})
 _NOT_VARIED = frozenset({"name", "description", "store", "out", "grid", "seeds", "analysis", "measure"})
+
+
+_MAX_SEED = 2**32 - 1
+"""Largest that every generator takes."""
+
+_ProbeName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+"""Also a folder and part of a file's name, and a dot would end it in a field of the grid."""
 
 
 class _Section(BaseModel):
@@ -161,13 +170,13 @@ class MeasureSettings(_Section):
 class Experiment(_Section):
     """One study: a grid of finetuning runs, each scored and compared with its base. Paths are relative to the folder the command is run in."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="a word; names the output folder")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="a word; names the output folder")
     description: str = Field(default="", description="what the study asks; shown by `plan`")
     store: str = Field(default="runs/store", min_length=1, description="folder of all artifacts; experiments with the same store share runs")
     out: str | None = Field(default=None, min_length=1, description="folder of this experiment's tables; default runs/NAME")
     models: ModelSettings
     corpus: CorpusSettings
-    probes: dict[str, ProbeSettings] = Field(min_length=1, description="probe sets by name")
+    probes: dict[_ProbeName, ProbeSettings] = Field(min_length=1, description="probe sets by name: letters, digits, _ and -")
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     scoring: ScoringConfig = Field(default_factory=ScoringConfig)
     shift: ShiftConfig = Field(default_factory=ShiftConfig)
@@ -175,7 +184,7 @@ class Experiment(_Section):
     grid: tuple[dict[str, tuple[Any, ...]], ...] = Field(
         default=({},), description="fields and the values they take, all combinations; or a list of such mappings, which are united"
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, le=_MAX_SEED)], ...] = Field(
         default=(0,), min_length=1, description="training seeds (order of documents, adapter init, dropout); every point is run with each"
     )
     analysis: tuple[str, ...] | None = Field(default=None, description="fields of the grid to draw curves over, or their short names; default all")
@@ -202,6 +211,9 @@ class Experiment(_Section):
             message = "finetune.learning_rate: a grid is chosen by validation loss, and corpus.validation is 0"
             raise ValueError(message)
         self.analysed_fields()
+        if os.path.abspath(self.out_folder) == os.path.abspath(self.store):  # noqa: PTH100 - links are not followed, and ".." is
+            message = f"out: {self.out_folder} is the store, which other experiments share: name another folder for the tables"
+            raise ValueError(message)
         return self
 
     @property
@@ -348,22 +360,71 @@ def parse_experiment(settings: Mapping[str, Any], source: str) -> Experiment:
     Raises:
         UserInputError: A setting is unknown, missing, or not allowed.
     """
+    if problem := _foreign_value(settings, ""):
+        raise UserInputError(f"{source}: {problem}")
     try:
-        return Experiment.model_validate(settings)
+        experiment = Experiment.model_validate(settings)
     except ValidationError as error:
-        raise UserInputError(f"{source}: {_first_problem(error)}") from error
+        raise UserInputError(f"{source}: {_first_problem(error, one_grid=not isinstance(settings.get('grid'), list))}") from error
+    read = experiment.model_dump()
+    if problem := _foreign_value(read, "") or _misread_switch(settings, read, ""):
+        raise UserInputError(f"{source}: {problem}")
+    return experiment
 
 
-def _first_problem(error: ValidationError) -> str:
+def _foreign_value(value: object, place: str) -> str:
+    """What is wrong with the first value that no setting can have: YAML knows dates, sets, NaN and names that are no text; keys and paths do not."""
+    inner: list[tuple[object, str]] = []
+    if isinstance(value, Mapping):
+        if names := [name for name in value if not isinstance(name, str)]:
+            return f"{place or 'the file'}: the name {names[0]!r} is no text: put it in quotes"
+        inner = [(entry, f"{place}.{name}".lstrip(".")) for name, entry in value.items()]
+    elif isinstance(value, (list, tuple)):
+        inner = [(entry, place) for entry in value]
+    elif value is not None and not isinstance(value, (str, bool, int, float)):
+        return f"{place}: {value!r} is a {type(value).__name__}; settings are text, numbers, true, false, null, lists and mappings"
+    elif isinstance(value, float) and not math.isfinite(value):
+        return f"{place}: {value} is no finite number"
+    elif isinstance(value, str) and "\0" in value:
+        return f"{place}: {value!r} holds a zero byte"
+    return next((found for entry, where in inner if (found := _foreign_value(entry, where))), "")
+
+
+def _misread_switch(given: object, read: object, place: str) -> str:
+    """What is wrong with the first ``yes`` or ``no`` that stands for a number: it would be read as 1 or 0."""
+    if isinstance(given, bool) and not isinstance(read, bool):
+        return f"{place}: a number is needed, and not {str(given).lower()}"
+    if isinstance(given, Mapping) and isinstance(read, Mapping):
+        return next((found for name in given if (found := _misread_switch(given[name], read.get(name), f"{place}.{name}".lstrip(".")))), "")
+    if isinstance(given, (list, tuple)) and isinstance(read, (list, tuple)):
+        return next((found for one, other in zip(given, read, strict=False) if (found := _misread_switch(one, other, place))), "")
+    return ""
+
+
+_WORDS = {
+    "tuple_type": "a list is needed",
+    "list_type": "a list is needed",
+    "dict_type": "settings by name are needed",
+    "model_type": "settings by name are needed",
+    "model_attributes_type": "settings by name are needed",
+}
+"""Kinds of mistake that pydantic words in terms of Python."""
+
+
+def _first_problem(error: ValidationError, *, one_grid: bool) -> str:
     problems = error.errors()
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])  # a misspelt name explains a missing one
     parts = [part for part in first["loc"] if part not in _RATE_TAGS]
+    if parts[:1] == ["grid"] and one_grid:  # the file has no list there, and no number of an entry to name
+        del parts[1:2]
     place = ".".join(map(str, parts))
     if first["type"] == "extra_forbidden":
         return f"{place}: no such setting{_nearest(str(parts[-1]), _names_beside(parts))}"
     if first["type"] == "missing":
         return f"{place}: missing"
-    text = first["msg"].removeprefix("Value error, ")
+    if parts[:1] == ["probes"] and parts[2:] == ["[key]"]:
+        return f"probes: {parts[1]!r} is no name of a probe set: up to 60 letters, digits, _ and -, the first a letter or digit"
+    text = _WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
     if not parts:
         return text
     shown = repr(first["input"]) if first["type"] != "value_error" else ""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from lmdissect.store import fingerprint
+from lmdissect.store.artifact import SCHEMA_VERSION
 
 __all__ = ["KINDS", "Graph", "Node", "NodeKind", "NodeOutcome", "NodeStatus", "artifact_folder", "node_key"]
 
@@ -33,13 +34,13 @@ KINDS: tuple[NodeKind, ...] = ("documents", "overlap", "trial", "rate", "finetun
 NodeStatus: TypeAlias = Literal["done", "failed", "interrupted"]
 
 _FOLDER_DIGITS = 16
-_NODE_VERSION = 1
-"""Raised when what a node makes changes, so that an older store is not taken for a new one."""
+_NODE_VERSION = 2
+"""Raised when what a node makes changes beside formats and formulas, which have a version of their own: an older store is not taken for a new one."""
 
 
 def node_key(kind: NodeKind, depends_on: Mapping[str, Any]) -> str:
-    """Key (hex) of a node: hash of its kind and of everything its outcome depends on, in canonical JSON types."""
-    return fingerprint({"version": _NODE_VERSION, "kind": kind, "depends_on": dict(depends_on)})
+    """Key (hex) of a node: hash of its kind, the versions, and everything its outcome depends on, in canonical JSON types."""
+    return fingerprint({"versions": [SCHEMA_VERSION, _NODE_VERSION], "kind": kind, "depends_on": dict(depends_on)})
 
 
 def artifact_folder(store: Path, kind: NodeKind, key: str) -> Path:
@@ -128,7 +129,8 @@ class Graph:
     ) -> Node:
         """The node of these settings: the one that is there already, or a new one.
 
-        Two points that share a node may need other nodes done before it (a check of other probes, say); it then waits for all of them.
+        Two points that share a node may each want other nodes done before it: checks whether its own probes are among the documents. It then waits for
+        what both want, and for nothing else: a check that fails is no reason to take the node from a point that never asked for it.
 
         Args:
             kind: What it makes.
@@ -140,7 +142,7 @@ class Graph:
         """
         key = node_key(kind, depends_on)
         known = self.nodes.get(key)
-        waits = tuple(dict.fromkeys([*(known.needs if known else ()), *needs]))
+        waits = tuple(dict.fromkeys(key for key in (known.needs if known else needs) if key in needs))
         folder = str(artifact_folder(store, kind, key))
         node = Node(key, kind, known.label if known else label, known.settings if known else dict(settings), waits, folder)
         self.nodes[key] = node

@@ -1,6 +1,8 @@
 """Grid and seeds -> points, each with the settings it runs with."""
 
 import itertools
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +13,24 @@ from lmdissect.errors import UserInputError
 from lmdissect.pipeline.experiment import ASSUMPTIONS, Experiment, parse_experiment
 from lmdissect.store.fingerprint import canonical_json
 
-__all__ = ["Point", "expand_points", "settled_settings", "shown_field", "shown_value", "value_at"]
+__all__ = [
+    "LORA",
+    "Point",
+    "cell_value",
+    "expand_points",
+    "settled_settings",
+    "short_names",
+    "shown_field",
+    "shown_forms",
+    "shown_value",
+    "table_cell",
+    "value_at",
+]
 
-_LORA = "finetune.lora"
+LORA = "finetune.lora"
+_NO_ADAPTERS = frozenset({LORA, f"{LORA}.rank"})
+"""Fields whose null means full finetuning; null in the others is their default."""
+
 _SHOWN_CHARS = 60
 
 
@@ -25,7 +42,7 @@ class Point:
         fields: Value of every field that the grid varies; None for a field that this part of the grid leaves as the file has it unset.
         seed: Training seed.
         settings: The experiment with these values in place.
-        label: The values in short: ``size=100 rank=8 seed=0``.
+        label: The values in short: ``size=100 rank=8 seed=0``; no two points have the same.
     """
 
     fields: Mapping[str, Any]
@@ -33,11 +50,16 @@ class Point:
     settings: Experiment
     label: str
 
+    @property
+    def identity(self) -> str:
+        """The values in full, as canonical JSON: what tells a point from the others of its experiment, whatever these are."""
+        return canonical_json({"fields": self.fields, "seed": self.seed})
+
 
 def expand_points(experiment: Experiment, source: str) -> list[Point]:
     """All points, in the order of the file, seeds innermost.
 
-    A mapping of the grid stands for all combinations of its values, a list of mappings for their union. ``null`` for a field under `finetune.lora`
+    A mapping of the grid stands for all combinations of its values, a list of mappings for their union. ``null`` for `finetune.lora` or its rank
     means full finetuning.
 
     Args:
@@ -48,21 +70,28 @@ def expand_points(experiment: Experiment, source: str) -> list[Point]:
         UserInputError: A value is not allowed for its field, or two combinations are the same point.
     """
     varied = experiment.varied_fields()
-    names = _short_names(varied)
     settings = experiment.model_dump(mode="json", exclude={"grid", "seeds", "analysis"})
-    points: list[Point] = []
+    combinations = [_settle(settings, values, source) for values in _combinations(experiment.grid)]
+    values = {field: [value_at(chosen, field) for chosen in combinations] for field in varied}
+    forms = {field: shown_forms(field, found) for field, found in values.items()}
+    names = short_names(varied)
+    labels = [" ".join(f"{names[field]}={forms[field][number]}" for field in varied) for number in range(len(combinations))]
+    _refuse_equal_points(combinations, labels, source)
+    return [
+        Point({field: values[field][number] for field in varied}, seed, chosen, f"{labels[number]} seed={seed}".strip())
+        for number, chosen in enumerate(combinations)
+        for seed in experiment.seeds
+    ]
+
+
+def _refuse_equal_points(combinations: Sequence[Experiment], labels: Sequence[str], source: str) -> None:
     seen: dict[str, str] = {}
-    for values in _combinations(experiment.grid):
-        chosen = _settle(settings, values, source)
-        fields = {field: value_at(chosen, field) for field in varied}
-        label = " ".join(f"{names[field]}={shown_field(field, value)}" for field, value in fields.items())
+    for chosen, label in zip(combinations, labels, strict=True):
         identity = canonical_json(settled_settings(chosen))
         if identity in seen:
             message = f"{source}: grid: the same point twice: {label or 'the only one'}, and {seen[identity] or 'again'}: leave one of them out"
             raise UserInputError(message)
         seen[identity] = label
-        points.extend(Point(fields, seed, chosen, f"{label} seed={seed}".strip()) for seed in experiment.seeds)
-    return points
 
 
 def _combinations(grids: Sequence[Mapping[str, Sequence[Any]]]) -> Iterator[dict[str, Any]]:
@@ -76,7 +105,7 @@ def _settle(settings: Mapping[str, Any], values: Mapping[str, Any], source: str)
     chosen = _copied(settings)
     for field, value in values.items():
         _put(chosen, field.split("."), value)
-    if any(field.startswith(f"{_LORA}.") and value is None for field, value in values.items()):
+    if any(field in _NO_ADAPTERS and value is None for field, value in values.items()):
         chosen["finetune"]["lora"] = None
     shown = ", ".join(f"{field}={shown_value(value)}" for field, value in values.items())
     return parse_experiment(chosen, f"{source}: grid ({shown})" if values else source)
@@ -117,12 +146,14 @@ def _without_assumptions(value: Any) -> Any:  # noqa: ANN401 - JSON is whatever 
 
 
 def shown_field(field: str, value: object) -> str:
-    """A field's value as `shown_value` has it; no adapters are ``full``."""
-    return "full" if value is None and field.startswith(_LORA) else shown_value(value)
+    """A field's value as `shown_value` has it; no adapters are ``full``, and what is not set of adapters is ``unset``."""
+    if value is None and field in _NO_ADAPTERS:
+        return "full"
+    return "unset" if value is None and field.startswith(f"{LORA}.") else shown_value(value)
 
 
 def shown_value(value: object) -> str:
-    """A value in a label or a table: bare where it is one word or number, else in short, else canonical JSON; None is ``none``."""
+    """A value in a label: bare where it is one word or number, else in short, else canonical JSON; None is ``none``. Two values may have one form."""
     if value is None:
         return "none"
     if isinstance(value, float):
@@ -137,7 +168,52 @@ def shown_value(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
 
 
-def _short_names(fields: Sequence[str]) -> dict[str, str]:
+def shown_forms(field: str, values: Sequence[Any]) -> list[str]:
+    """Each of a field's values in short; different values have different forms.
+
+    Where two are the same in short, sections are shown by the settings in which they differ, and whatever is the same even then in full.
+    """
+    keys = [canonical_json(value) for value in values]
+    distinct = dict(zip(keys, values, strict=True))
+    short = {key: shown_field(field, value) for key, value in distinct.items()}
+    if not _all_differ(short):
+        telling = _telling_settings([value for value in distinct.values() if isinstance(value, Mapping)])
+        short |= {
+            key: " ".join(f"{name}={table_cell(value.get(name))}" for name in telling)
+            for key, value in distinct.items()
+            if isinstance(value, Mapping)
+        }
+    if not _all_differ(short):
+        short = {key: key for key in distinct}
+    return [short[key] for key in keys]
+
+
+def _all_differ(forms: Mapping[str, str]) -> bool:
+    return all(number == 1 for number in Counter(forms.values()).values())
+
+
+def _telling_settings(sections: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Settings in which the sections differ."""
+    names = dict.fromkeys(name for section in sections for name in section)
+    return [name for name in names if len({canonical_json(section.get(name)) for section in sections}) > 1]
+
+
+def table_cell(value: object) -> str:
+    """A value in a column of text, in full: words as they are, anything else as canonical JSON."""
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def cell_value(cell: object) -> Any:  # noqa: ANN401 - JSON is whatever it is
+    """The section or list that `table_cell` wrote; any other cell as it is."""
+    if not isinstance(cell, str) or not cell.startswith(("{", "[")):
+        return cell
+    try:
+        return json.loads(cell)
+    except ValueError:  # a word that begins like one
+        return cell
+
+
+def short_names(fields: Sequence[str]) -> dict[str, str]:
     """The last part of each field, or all of it where two fields end alike."""
     ends = [field.rpartition(".")[2] for field in fields]
     return {field: end if ends.count(end) == 1 else field for field, end in zip(fields, ends, strict=True)}

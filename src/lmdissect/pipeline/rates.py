@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lmdissect.errors import DamagedArtifactError, NonFiniteLossError, OutOfSpaceError, RunFailedError
+from lmdissect.errors import DamagedArtifactError, NonFiniteLossError, OutOfMemoryError, OutOfSpaceError, RunFailedError
 from lmdissect.finetune import FinetuneConfig
 from lmdissect.interrupts import StopRequest
-from lmdissect.models import ResolvedModel
+from lmdissect.models import ResolvedModel, fingerprint_model, fingerprint_tokenizer, load_tokenizer
 from lmdissect.progress import Progress
 from lmdissect.records import Document
 from lmdissect.store import fingerprint, open_artifact, read_artifact
@@ -79,7 +79,7 @@ def run_trial(
         held_out: Validation documents.
         config: Settings of the run, with the rate.
         folder: Where the trial's artifact goes.
-        inputs: What identifies base and documents; default a hash of the documents, and the base's name.
+        inputs: What identifies base and documents; default their hashes.
         progress: Where to report.
         stop: Looked at after every step.
 
@@ -88,13 +88,13 @@ def run_trial(
     """
     from lmdissect.finetune import finetune  # noqa: PLC0415 - loads the Trainer, which reading a choice does not need
 
-    identity = inputs or {"base": base.reference, "documents": fingerprint([[d.document_id, d.text] for d in (*documents, *held_out)])}
+    identity = inputs or _identify(base, documents, held_out)
     with open_artifact(folder, stage=TRIAL_STAGE, config=config.model_dump(mode="json"), inputs=identity) as artifact:
         if artifact.finished is None:
             details: dict[str, Any] = {"learning_rate": config.peak_learning_rate, "validation_loss_nats": None, "failed": None}
             try:
                 summary = finetune(base, documents, config, folder / _RUN, held_out=held_out, progress=progress, stop=stop)
-            except (OutOfSpaceError, DamagedArtifactError):
+            except (OutOfMemoryError, OutOfSpaceError, DamagedArtifactError):  # of the machine, and not of the rate
                 raise
             except (NonFiniteLossError, RunFailedError) as error:
                 details["failed"] = str(error)
@@ -103,6 +103,16 @@ def run_trial(
                 details["base_loss_nats"] = summary.held_out_before
             artifact.finish(counts={"documents": len(documents), "held_out": len(held_out)}, details=details, files=[])
     shutil.rmtree(folder / _RUN, ignore_errors=True)
+
+
+def _identify(base: ResolvedModel, documents: Sequence[Document], held_out: Sequence[Document]) -> dict[str, Any]:
+    hashes = [fingerprint([[document.document_id, document.text] for document in part]) for part in (documents, held_out)]
+    return {
+        "base": fingerprint_model(base).to_json(),
+        "tokenizer": fingerprint_tokenizer(load_tokenizer(base)),
+        "documents": hashes[0],
+        "held_out": hashes[1],
+    }
 
 
 def choose_rate(trials: Sequence[Path], folder: Path, *, inputs: "Mapping[str, Any] | None" = None) -> RateChoice:
@@ -118,6 +128,8 @@ def choose_rate(trials: Sequence[Path], folder: Path, *, inputs: "Mapping[str, A
         UnreadableInputError: A trial is not finished.
     """
     manifests = [read_artifact(trial, TRIAL_STAGE) for trial in trials]
+    for trial in trials:  # killed between its end and the removal of its model, it would never be run again to remove it
+        shutil.rmtree(trial / _RUN, ignore_errors=True)
     losses = {float(manifest.details["learning_rate"]): manifest.details["validation_loss_nats"] for manifest in manifests}
     failures = {float(m.details["learning_rate"]): str(m.details["failed"]) for m in manifests if m.details["failed"] is not None}
     usable = {rate: loss for rate, loss in sorted(losses.items()) if loss is not None and math.isfinite(loss)}

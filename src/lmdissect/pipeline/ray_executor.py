@@ -80,6 +80,10 @@ class _Desk:
         """What a task of this kind asks Ray for."""
         return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus} if kind in _MODEL_KINDS else {"num_cpus": 1, "num_gpus": 0}
 
+    def shard_began(self, node: Node, index: int) -> Path:
+        """File that says that a helper has begun a shard of a node."""
+        return Path(self.folder) / f"{node.key}-shard{index}"
+
     def count_start(self, node: Node) -> int:
         """Note that a task begins a node; how often one has, this time included."""
         path = Path(self.folder) / node.key
@@ -158,7 +162,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends, and what still runs is killed."""
-        for reference in self._references.values():
+        for reference in list(self._references.values()):  # those that end meanwhile take themselves out
             self._ray.cancel(reference, force=True)
         self._leave(Path(self._desk.folder))
 
@@ -327,7 +331,10 @@ def _work(node: Node, desk: _Desk, stop: StopRequest) -> NodeOutcome:
 
 
 def _share_scoring(node: Node, desk: _Desk, progress: Any, stop: StopRequest) -> None:  # noqa: ANN401 - a Progress
-    """Score in as many shards as slots are idle now, the first of them here; returns when all are done or have failed."""
+    """Score in as many shards as slots are idle now, the first of them here; returns when all that were begun are done or have failed.
+
+    Another node may have taken a slot meanwhile, for hours: a shard that nobody has begun when the one here is done is taken back and scored here.
+    """
     from lmdissect.pipeline.work import score_node  # noqa: PLC0415
     from lmdissect.scoring import Shard  # noqa: PLC0415
 
@@ -337,13 +344,16 @@ def _share_scoring(node: Node, desk: _Desk, progress: Any, stop: StopRequest) ->
     count = min(free + 1, _num_chunks(node, desk) // _CHUNKS_PER_SHARD)
     if count < 2:
         return
-    task = ray.remote(_score_on_worker).options(max_retries=1, retry_exceptions=False, **desk.needs("score"))
-    helpers = [task.remote(node.to_json(), desk, index, count) for index in range(1, count)]
+    task = ray.remote(_score_on_worker).options(max_retries=0, retry_exceptions=False, **desk.needs("score"))
+    helpers = {index: task.remote(node.to_json(), desk, index, count) for index in range(1, count)}
     progress.say(f"{node.name}: scored in {count} shards")
     try:
         score_node(node, progress, stop, shard=Shard(0, count))
     finally:
-        for reference in helpers:
+        for index, reference in helpers.items():
+            if not desk.shard_began(node, index).exists():
+                ray.cancel(reference)
+        for reference in helpers.values():
             try:
                 problem = ray.get(reference)
             except ray.exceptions.RayError as error:
@@ -360,6 +370,7 @@ def _score_on_worker(node_json: dict[str, Any], desk: _Desk, index: int, count: 
     from lmdissect.scoring import Shard  # noqa: PLC0415
 
     node = Node.from_json(node_json)
+    desk.shard_began(node, index).touch()
     with _at_work(desk, f"{node.log_name.removesuffix('.log')}-shard{index}.log", node.kind) as stop:
         try:
             score_node(node, LineProgress(sys.stderr, interval_s=_LOG_INTERVAL_S), stop, shard=Shard(index, count))

@@ -17,7 +17,7 @@ from lmdissect.pipeline.graph import Node
 from lmdissect.pipeline.inputs import Inputs
 from lmdissect.pipeline.rates import read_choice
 from lmdissect.pipeline.schedule import Failure, ScheduleSummary, missing_nodes, run_nodes
-from lmdissect.pipeline.stale import note_points
+from lmdissect.pipeline.stale import changes_of_points, note_points, read_points
 from lmdissect.pipeline.status import node_state
 from lmdissect.pipeline.study import make_study
 from lmdissect.pipeline.tables import same_as_before, write_tables
@@ -89,10 +89,13 @@ def run_experiment(
         missing = missing_nodes(study)
         if not missing and same_as_before(study, out):
             return _summary(study, _make_study(experiment, shown, wanted=study_wanted), reused=True, num_made=0, failures=())
+        changes = changes_of_points(study, {node.key for node in missing}, read_points(out))
         note_points(study, out)
         schedule = ScheduleSummary()
         if missing:
             shown.say(f"{experiment.name}: {len(study.points)} points, {len(missing)} pieces of work to do")
+            for line, number in changes.items():
+                shown.say(f"changed since the last run: {line} ({number} points)")
             costs = estimate(study, missing) if estimate is not None else {}
             executor = make_executor(out / "logs")
             try:

@@ -1,6 +1,6 @@
 """What the points of an experiment were made of when it was last run, so that `plan` can say which setting has changed since."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from lmdissect.pipeline.build import PointNodes, Study
 from lmdissect.store import read_json, write_json
 from lmdissect.store.fingerprint import canonical_json
 
-__all__ = ["Staleness", "changed_fields", "note_points", "read_points"]
+__all__ = ["Staleness", "changed_fields", "changes_of_points", "note_points", "read_points"]
 
 _FILE = "points.json"
 _SHOWN_CHARS = 40
@@ -20,7 +20,7 @@ Staleness = Mapping[str, Any]
 
 def note_points(study: Study, out: Path) -> None:
     """Write down what every point is made of: OUT/points.json."""
-    content = {nodes.point.label: {"nodes": dict(nodes.nodes), "content": nodes.content} for nodes in study.points}
+    content = {nodes.point.identity: {"nodes": dict(nodes.nodes), "content": nodes.content} for nodes in study.points}
     write_json(out / _FILE, content)
 
 
@@ -41,10 +41,25 @@ def changed_fields(nodes: PointNodes, role: str, earlier: Staleness) -> list[str
 
     Empty where the point was not run before, or this node of it is the same.
     """
-    there = earlier.get(nodes.point.label)
+    there = earlier.get(nodes.point.identity)
     if there is None or there["nodes"].get(role) in {None, nodes.nodes[role]}:
         return []
     return _differing(there["content"], nodes.content, "")
+
+
+def changes_of_points(study: Study, missing: Container[str], earlier: Staleness) -> dict[str, int]:
+    """What has changed at points whose nodes are missing for it: number of points by change, as `changed_fields` words it.
+
+    Args:
+        study: The experiment.
+        missing: Keys of the missing nodes.
+        earlier: What `read_points` found.
+    """
+    changes: dict[str, int] = {}
+    for nodes in study.points:
+        for line in dict.fromkeys(line for role, key in nodes.nodes.items() if key in missing for line in changed_fields(nodes, role, earlier)):
+            changes[line] = changes.get(line, 0) + 1
+    return changes
 
 
 def _differing(there: object, here: object, name: str) -> list[str]:

@@ -21,7 +21,7 @@ import pyarrow.csv as pa_csv
 
 from lmdissect.formats.shift_tables import CSV_TABLES
 from lmdissect.pipeline.build import PointNodes, Study
-from lmdissect.pipeline.points import shown_value
+from lmdissect.pipeline.points import table_cell
 from lmdissect.pipeline.schedule import Failure
 from lmdissect.pipeline.status import curve_folder, node_state
 from lmdissect.store import Manifest, hash_file, read_json, read_manifest, read_table, versions, write_bytes, write_json, write_table
@@ -29,6 +29,9 @@ from lmdissect.store import Manifest, hash_file, read_json, read_manifest, read_
 __all__ = ["MANIFEST", "collect_tables", "same_as_before", "write_tables"]
 
 MANIFEST = "manifest.json"
+_BEGUN = ".tables.json"
+"""Every file that is there or about to be written, while tables are written and there is no manifest: whoever is killed then leaves no file unknown."""
+_INT64_LIMIT = 2**63
 _OVERLAPS = "overlap"
 _PATH_COLUMNS = ("tuned_model",)
 """Columns that hold a path of the store; the point says which model it is."""
@@ -74,7 +77,7 @@ def _curve_tables(study: Study, fields: "_FieldColumns") -> dict[str, pa.Table]:
 
 
 class _FieldColumns:
-    """The columns that say which point a row is of: the varied fields, and the seed. A field of numbers stays one; anything else is text."""
+    """The columns that say which point a row is of: the varied fields, and the seed. A field of numbers stays one; anything else is text, in full."""
 
     def __init__(self, study: Study) -> None:
         self._fields = study.experiment.varied_fields()
@@ -100,7 +103,7 @@ class _FieldColumns:
         return {**shown, "seed": nodes.point.seed}
 
     def _shown(self, field: str, value: object) -> object:
-        return value if value is None or self._kinds[field] is not pa.string() else shown_value(value)
+        return value if value is None or self._kinds[field] is not pa.string() else table_cell(value)
 
     def _type(self, name: str) -> pa.DataType:
         return pa.int64() if name == "seed" else pa.string() if name == "probes" else self._kinds[name]
@@ -110,9 +113,9 @@ def _kind(values: Sequence[object]) -> pa.DataType:
     present = [value for value in values if value is not None]
     if present and all(isinstance(value, bool) for value in present):
         return pa.bool_()
-    if present and all(isinstance(value, int) and not isinstance(value, bool) for value in present):
+    if present and all(isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64_LIMIT for value in present):
         return pa.int64()
-    if present and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present):
+    if present and all(isinstance(value, float) for value in present):
         return pa.float64()
     return pa.string()
 
@@ -150,7 +153,8 @@ def _overlap_rows(study: Study, nodes: PointNodes) -> list[dict[str, Any]]:
     if drawn is None:
         return []
     if policy == "exclude_training":
-        left_out = drawn.details["left_out"]
+        left_out = drawn.details["left_out"]  # by the hash of a set's texts: the artifact may be of an experiment that calls it otherwise
+        hashes = nodes.content["content of"]["probes"]
         documents = drawn.counts["training"] + drawn.counts["validation"]
         return [
             {
@@ -158,7 +162,7 @@ def _overlap_rows(study: Study, nodes: PointNodes) -> list[dict[str, Any]]:
                 "policy": policy,
                 "documents": documents,
                 "probe_documents_found": None,
-                "corpus_documents_left_out": len(left_out[name]),
+                "corpus_documents_left_out": len(left_out[hashes[name]["texts"]]),
             }
             for name in nodes.point.settings.probes
         ]
@@ -227,29 +231,31 @@ def write_tables(
     Returns:
         The tables by name.
     """
-    earlier = _read_earlier(out)
-    (out / MANIFEST).unlink(missing_ok=True)
     tables = collect_tables(study, failures)
     files: dict[str, bytes] = {f"{name}.csv": _csv(table) for name, table in tables.items()}
     files |= figures(tables)
-    for name in _stale_files(earlier, {*files, *(f"{name}.parquet" for name in tables)}):
+    wanted = {*files, *(f"{name}.parquet" for name in tables)}
+    earlier, seconds = _earlier_files(out), _earlier_seconds(out) | {study.graph.nodes[key].name: value for key, value in durations_s.items()}
+    write_json(out / _BEGUN, {"files": sorted({*earlier, *wanted}), "seconds": seconds})
+    (out / MANIFEST).unlink(missing_ok=True)
+    for name in _stale_files(earlier, wanted):
         (out / name).unlink(missing_ok=True)
     for name, content in files.items():
         write_bytes(out / name, content)
     for name, table in tables.items():
         write_table(out / f"{name}.parquet", table)
-        files[f"{name}.parquet"] = b""
     manifest = {
         "experiment": study.experiment.model_dump(mode="json"),
         "source": source,
         "nodes": _node_keys(study),
         "points": len(study.points),
         "failures": [{"node": failure.node.name, "reason": failure.reason} for failure in failures],
-        "files": {name: hash_file(out / name) for name in sorted(files)},
-        "seconds": {**earlier.get("seconds", {}), **{study.graph.nodes[key].name: seconds for key, seconds in durations_s.items()}},
+        "files": {name: hash_file(out / name) for name in sorted(wanted)},
+        "seconds": seconds,
         "versions": versions(),
     }
     write_json(out / MANIFEST, manifest)
+    (out / _BEGUN).unlink()
     return tables
 
 
@@ -257,15 +263,24 @@ def _node_keys(study: Study) -> list[dict[str, Any]]:
     return [{"point": nodes.point.label, **nodes.nodes} for nodes in study.points]
 
 
-def _read_earlier(out: Path) -> dict[str, Any]:
-    path = out / MANIFEST
+def _read_earlier(out: Path, name: str = MANIFEST) -> dict[str, Any]:
+    path = out / name
     found = read_json(path) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
 
 
-def _stale_files(earlier: Mapping[str, Any], wanted: set[str]) -> list[str]:
+def _earlier_files(out: Path) -> list[str]:
+    """Files that earlier runs wrote, or were about to write."""
+    return list(dict.fromkeys(name for source in (MANIFEST, _BEGUN) for name in _read_earlier(out, source).get("files", ())))
+
+
+def _earlier_seconds(out: Path) -> dict[str, float]:
+    return {name: value for source in (MANIFEST, _BEGUN) for name, value in _read_earlier(out, source).get("seconds", {}).items()}
+
+
+def _stale_files(earlier: Iterable[str], wanted: set[str]) -> list[str]:
     """Files of an earlier run of this experiment that this one does not write."""
-    return [name for name in earlier.get("files", {}) if name not in wanted and ".." not in name and not name.startswith("/")]
+    return [name for name in earlier if name not in wanted and ".." not in name and not name.startswith("/")]
 
 
 def same_as_before(study: Study, out: Path) -> bool:

@@ -41,9 +41,8 @@ def simulate_trials(job: Job, config: CalibrationConfig) -> Iterator[dict[str, A
         draw = draw_probes(base, rewriter, job.num_documents, job.rng(config, number))
         if job.part == "power":
             draw = ProbeDraw({variant: texts for variant, texts in draw.texts.items() if variant in (ORIGINAL, _variant_of(job.name))})
-        for row in estimate_rows(
-            *(make_score_table(world, draw, name) for world, name in ((base, "base world"), (tuned, "tuned world"))), config, number
-        ):
+        base_scores, tuned_scores = make_score_table(base, draw, "base world"), make_score_table(tuned, draw, "tuned world")
+        for row in estimate_rows(base_scores, tuned_scores, config, number):
             truth = exact_shift(job.plant, row.variant, row.reference, row.normalization, job.slips)
             yield trial_row(job, number, row, truth=truth, world_shift=truth, truth_se=None)
 
@@ -99,15 +98,13 @@ def compare_with_disk(config: CalibrationConfig, folder: Path) -> float:
     memory = [make_score_table(world, draw, name) for name, world in worlds.items()]
     disk = [read_scores(write_score_artifact(world, draw, name, folder / name)) for name, world in worlds.items()]
     pairs = zip(estimate_rows(memory[0], memory[1], config, 0), estimate_rows(disk[0], disk[1], config, 0), strict=True)
-    differences = [
-        abs(getattr(here, name) - getattr(there, name))
+    worst = max(
+        abs(float(getattr(here, name)) - float(getattr(there, name)))
         for here, there in pairs
         if here.normalization == "token"
         for name in ("estimate", "ci_low", "ci_high")
-    ]
-    if max(differences) > _DISK_TOLERANCE_NATS:
-        message = (
-            f"exact scores give other shifts from memory than from disk (by {max(differences):.1e} nats per token): this is a bug, please report it"
-        )
+    )
+    if worst > _DISK_TOLERANCE_NATS:
+        message = f"exact scores give other shifts from memory than from disk (by {worst:.1e} nats per token): this is a bug, please report it"
         raise RunFailedError(message)
-    return max(differences)
+    return worst

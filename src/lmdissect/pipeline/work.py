@@ -53,8 +53,7 @@ def run_node(node: Node, *, work: Work | None = None, progress: Progress | None 
     except InterruptedRunError as error:
         outcome = NodeOutcome(node.key, "interrupted", str(error), type(error).__name__, error.exit_code)
     except StaleArtifactError as error:
-        message = f"{str(error).partition(': ')[0]}: delete {node.folder} and run again (it was begun on another machine, or by hand; {error})"
-        outcome = NodeOutcome(node.key, "failed", message, type(error).__name__, error.exit_code)
+        outcome = NodeOutcome(node.key, "failed", _cure_stale(node, error), type(error).__name__, error.exit_code)
     except LmdissectError as error:
         outcome = NodeOutcome(node.key, "failed", str(error), type(error).__name__, error.exit_code)
     except OSError as error:
@@ -67,6 +66,13 @@ def run_node(node: Node, *, work: Work | None = None, progress: Progress | None 
         text = " ".join(str(error).split())
         outcome = NodeOutcome(node.key, "failed", f"{type(error).__name__}: {text}" if text else type(error).__name__, type(error).__name__, 1)
     return NodeOutcome.from_json({**outcome.to_json(), "wall_s": round(time.monotonic() - started_s, 3)})
+
+
+def _cure_stale(node: Node, error: StaleArtifactError) -> str:
+    """Everything that the node left has to go: half of it would be refused again."""
+    folders = [node.folder, *([str(curve_folder(node.folder))] if node.settings.get("measure") else [])]
+    there = error.folder or node.folder
+    return f"{there} was begun on another machine, or by hand: delete {' and '.join(folders)} and run again ({error})"
 
 
 def _take_turn(node: Node, work: Work, progress: Progress, stop: StopRequest) -> None:
@@ -125,14 +131,14 @@ def _finetune(node: Node, progress: Progress, stop: StopRequest) -> None:
         config = config.model_copy(update={"learning_rate": read_choice(Path(settings["rate"])).learning_rate})
     base = _base(node)
     measured = settings["measure"]["probes"] if settings["measure"] else {}
-    callbacks = [_watcher(node, name, base, config, progress, stop) for name in measured]
+    callbacks = [_watcher(node, name, base, progress, stop) for name in measured]
     summary = finetune(base, drawn.training, config, Path(node.folder), held_out=drawn.validation, callbacks=callbacks, progress=progress, stop=stop)
     if summary.reused and node_state(node) != "done":
         message = f"{curve_folder(node.folder)}: what was measured while training is gone: delete {node.folder} too, and both are made again"
         raise DamagedArtifactError(message)
 
 
-def _watcher(node: Node, name: str, base: ResolvedModel, config: FinetuneConfig, progress: Progress, stop: StopRequest) -> "TrainerCallback":
+def _watcher(node: Node, name: str, base: ResolvedModel, progress: Progress, stop: StopRequest) -> "TrainerCallback":
     """What scores one probe set while a run trains."""
     from lmdissect.integrations import ShiftCallback  # noqa: PLC0415 - only where it is asked for
 
@@ -148,7 +154,6 @@ def _watcher(node: Node, name: str, base: ResolvedModel, config: FinetuneConfig,
         shift=ShiftConfig.model_validate(measure["shift"]),
         tokenizer=load_tokenizer(base),
         name=base.reference,
-        documents_per_step=config.batch_size,
         on_error="raise",
         progress=progress,
         stop=stop,

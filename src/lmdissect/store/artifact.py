@@ -168,11 +168,11 @@ class ArtifactFolder:
             return
         if stage != self.stage:
             message = f"{self.folder} holds an artifact of the stage '{stage}', not '{self.stage}': choose another --out"
-            raise StaleArtifactError(message)
+            raise StaleArtifactError(message, self.folder)
         differing = _differing_fields(config, self.config) + _differing_fields(inputs, self.inputs)
         named = "; ".join(differing) or "the format version"
         message = f"{self.folder} was made with other settings ({named}): {self._cure}"
-        raise StaleArtifactError(message)
+        raise StaleArtifactError(message, self.folder)
 
     def describe_damage(self) -> list[str]:
         """A line for the user for every damaged file of a finished artifact, which is why it is being made again."""

@@ -22,6 +22,7 @@ __all__ = [
     "read_json",
     "read_table",
     "replace_folder",
+    "sync_path",
     "write_bytes",
     "write_json",
     "write_table",
@@ -101,14 +102,15 @@ def _write_through(path: Path, fill: Callable[[Path], None]) -> None:
         try:
             fill(temporary)
             temporary.chmod(0o644)
-            _fsync(temporary)
+            sync_path(temporary)
             temporary.replace(path)
-            _fsync(path.parent)
+            sync_path(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _fsync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Return once the content of the file or folder ``path`` is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -146,7 +148,7 @@ def replace_folder(temporary: Path, path: Path) -> None:
     with output_guard(path):
         temporary.chmod(0o755)  # mkdtemp makes it for its owner alone
         for entry in (*temporary.rglob("*"), temporary):
-            _fsync(entry)
+            sync_path(entry)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
             path.rename(old / path.name)
@@ -154,7 +156,7 @@ def replace_folder(temporary: Path, path: Path) -> None:
             shutil.rmtree(old)
         else:
             temporary.rename(path)
-        _fsync(path.parent)
+        sync_path(path.parent)
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever it is; callers validate

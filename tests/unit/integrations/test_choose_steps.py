@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lmdissect.errors import UserInputError
@@ -21,6 +22,9 @@ from lmdissect.integrations.callback import choose_steps
         ([5, 2, 2, 50], 10, {0, 2, 5, 10}),
         ((), 10, {0, 10}),
         (range(4), 10, {0, 1, 2, 3, 10}),
+        (np.arange(4), 10, {0, 1, 2, 3, 10}),
+        (list(np.arange(4)), 10, {0, 1, 2, 3, 10}),
+        (np.int64(4), 10, {0, 4, 8, 10}),
     ],
 )
 def test_the_first_and_the_last_are_always_there(steps: Any, last: int, expected: set[int]) -> None:

@@ -11,7 +11,6 @@ from lmdissect.models.processes import (
     ask_main_process,
     broadcast,
     is_main_process,
-    local_rank,
     num_processes,
     process_rank,
     wait_for_all,
@@ -19,7 +18,7 @@ from lmdissect.models.processes import (
 
 
 def test_alone() -> None:
-    assert (num_processes(), process_rank(), local_rank(), is_main_process()) == (1, 0, 0, True)
+    assert (num_processes(), process_rank(), is_main_process()) == (1, 0, True)
     assert broadcast({"a": [1, None]}) == {"a": [1, None]}
     assert [any_process(flag) for flag in (False, True)] == [False, True]
     wait_for_all()

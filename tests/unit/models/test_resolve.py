@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lmdissect
+from hub_server import serve_hub
 from lmdissect.errors import MissingDependencyError, ModelReferenceError, OutOfSpaceError, UnsafeModelError
 from lmdissect.models import ModelFingerprint, TextTokenizer, TrustOptions, fingerprint_model, load_model, resolve_model
 from lmdissect.models.resolve import cache_folder
@@ -400,6 +401,31 @@ for reference in sys.argv[1:]:
         lines = self.resolve(references, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
         assert lines[:2] == [f"{reference} {commit} {snapshot} safetensors" for reference in references[:2]]
         self.check_refusals(lines[2:], references[2:])
+
+    def test_nothing_is_asked_where_nothing_is_to_be_fetched(self, tmp_path: Path, llama: Path) -> None:
+        """Of a cache that is not whole either: a plan must not begin a download, nor take half a model for the whole."""
+        for name, files in {"whole": (), "bare": ("model.safetensors",), "cut": ("model.safetensors",)}.items():
+            repository = tmp_path / "hub" / f"models--owner--{name}"
+            snapshot = shutil.copytree(llama, repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567")
+            (repository / "refs").mkdir()
+            (repository / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
+            for file in files:
+                (snapshot / file).rename(snapshot / "model-00001-of-00002.safetensors" if name == "cut" else tmp_path / "away")
+            if name == "cut":
+                index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+                (snapshot / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+        script = self.SCRIPT.replace("resolve_model(reference)", "resolve_model(reference, offline=True)")
+        references = ["owner/whole", "owner/bare", "owner/cut", "owner/other", f"{llama}+owner/lora"]
+        with serve_hub() as hub:
+            environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path)}
+            command = [sys.executable, "-W", "error", "-c", script, *references]
+            lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100).stdout.splitlines()
+            assert hub.requests == []
+        assert lines[0].startswith("owner/whole 0123456789abcdef")
+        assert "owner/bare: no weights" in lines[1]
+        assert lines[2].startswith("owner/cut is not whole in the local cache of the hub (model-00002-of-00002.safetensors is missing)")
+        missing = "is not in the local cache of the hub, and nothing is fetched now"
+        assert lines[3:] == [f"owner/other {missing}", f"owner/lora {missing}"]
 
 
 class TestFingerprint:

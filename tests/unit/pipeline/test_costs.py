@@ -1,27 +1,28 @@
 """Estimates, against numbers worked out by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lmdissect.models import load_model, resolve_model
 from lmdissect.pipeline.calibration import ModelFacts, Speed, TextFacts, model_facts
-from lmdissect.pipeline.costs import CostModel, document_key, text_key
+from lmdissect.pipeline.costs import CostModel, document_key, measured_probes, mixed_key, text_key
 from lmdissect.pipeline.experiment import ModelSettings
 from lmdissect.pipeline.graph import Graph, Node
 from tiny_models import save_tiny_gpt2, save_tiny_llama
 
 N, ROWS, RANK = 1000, 50, 4
-CONFIG = {"max_tokens": 64, "epochs": 2.0}
+CONFIG = {"max_tokens": 64, "epochs": 2.0, "batch_size": 4}
 
 
-def training_graph(*, lora: bool, mix_share: float = 0.0) -> tuple[Graph, Node]:
+def training_graph(*, lora: bool, mix_share: float = 0.0, measure: dict[str, Any] | None = None) -> tuple[Graph, Node]:
     graph = Graph()
     corpus = {"files": ["c"], "size": 30, "mix": {"files": ["w"], "share": mix_share} if mix_share else None}
     drawn_settings = {"corpus": corpus, "source": {"files": ["h"]}, "size": 30, "validation": 10}
     drawn = graph.add("documents", "d", drawn_settings, depends_on={}, needs=(), store=Path("store"))
     finetune = {**CONFIG, "bos": "auto", "append_eos": True, "lora": {"rank": RANK} if lora else None}
-    settings = {"models": {"base": "m"}, "documents": drawn.folder, "finetune": finetune}
+    settings = {"models": {"base": "m"}, "documents": drawn.folder, "finetune": finetune, "measure": measure}
     return graph, graph.add("finetune", "f", settings, depends_on={}, needs=[drawn.key], store=Path("store"))
 
 
@@ -41,9 +42,26 @@ def test_training_counts_trained_and_measured_tokens(lora: bool, per_token: int,
     assert cost.seconds is None, "nothing was measured"
 
 
-def test_documents_mixed_in_come_on_top() -> None:
+def test_documents_mixed_in_come_on_top_with_their_own_length() -> None:
     graph, node = training_graph(lora=False, mix_share=0.25)
-    assert cost_model(graph, node).of(node, graph).tokens == 40 * 20 * 2 + 400
+    model = cost_model(graph, node)
+    assert model.of(node, graph).tokens is None, "nobody knows how long they are"
+    model.documents = {**model.documents, mixed_key(node, graph.nodes[node.needs[0]]): TextFacts(50, 70.0)}
+    assert model.of(node, graph).tokens == (30 * 20 + 10 * 70) * 2 + 400
+
+
+def test_a_run_that_measures_scores_its_probes_at_every_step_of_the_curve() -> None:
+    scoring = {"max_tokens": 8, "bos": "auto"}
+    measure = {"steps": "log", "limit": 5, "probes": {"p": {"path": "p", "limit": 3}, "q": {"path": "q"}}, "scoring": scoring}
+    graph, node = training_graph(lora=False, measure=measure)
+    model = cost_model(graph, node)
+    assert model.of(node, graph).tokens is None
+    assert [probes["probes"]["limit"] for probes in measured_probes(node)] == [3, 5]
+    model.texts = {text_key(probes): TextFacts(12, 8.0) for probes in measured_probes(node)}
+    steps = len({0, 1, 2, 4, 8, 15})  # 60 documents, 4 at a time
+    cost = model.of(node, graph)
+    assert cost.tokens == 30 * 20 * 2 + 400 + steps * 2 * 12 * 8
+    assert cost.flops == 6 * N * 1200 + 2 * N * (400 + steps * 192)
 
 
 def test_seconds_come_from_measured_speeds_or_from_given_ones() -> None:
@@ -65,7 +83,7 @@ def test_scoring_reads_every_text_once() -> None:
     graph = Graph()
     settings = {"models": {"base": "m"}, "tuned": None, "probes": {"path": "p"}, "exclude": [], "scoring": {"max_tokens": 8, "bos": "auto"}}
     node = graph.add("score", "s", settings, depends_on={}, needs=(), store=Path("store"))
-    model = CostModel({"m": ModelFacts(N)}, {}, {text_key(node): TextFacts(40, 8.0)}, {("m", "score"): Speed(10.0, 2.0)})
+    model = CostModel({"m": ModelFacts(N)}, {}, {text_key(node.settings): TextFacts(40, 8.0)}, {("m", "score"): Speed(10.0, 2.0)})
     cost = model.of(node, graph)
     assert (cost.tokens, cost.flops, cost.seconds) == (320, 2 * N * 320, 34.0)
 

@@ -1,5 +1,6 @@
 """Curves over the varied fields, as figures and as text."""
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +54,37 @@ def test_fields_that_tell_nothing_apart_are_left_out_of_the_key() -> None:
     assert {point.group for point in alone} == {""}
 
 
+def test_curves_that_share_no_place_are_not_joined() -> None:
+    rows = [shift_row(10, None, rate, 0, 0.1) for rate in (1e-4, 4e-4, 8e-4)] + [shift_row(10, 8, rate, 0, -0.1) for rate in (5e-4, 1e-3)]
+    points, _ = curve_points(tables(rows), "finetune.learning_rate", ["corpus.size", "finetune.lora.rank"])
+    assert {(point.group, point.estimate > 0) for point in points} == {("rank=full", True), ("rank=8", False)}
+    lines = text_tables(tables(rows), ["finetune.learning_rate"], VARIED)
+    assert [line.split()[:2] for line in lines[2:7]] == [[rate, f"(rank={rank})"] for rate, rank in (
+        ("0.0001", "full"), ("0.0004", "full"), ("0.0008", "full"), ("0.0005", "8"), ("0.001", "8"),
+    )]  # fmt: skip
+
+
+def test_adapters_are_told_rather_than_the_rates_that_go_with_them() -> None:
+    orders = [["finetune.learning_rate", "finetune.lora.rank"], ["finetune.lora.rank", "finetune.learning_rate"]]
+    found = [{point.group for point in curve_points(tables(ROWS), "corpus.size", order)[0]} for order in orders]
+    assert found == [{"rank=4", "rank=full"}] * 2
+
+
+def test_one_place_of_its_own_is_no_curve_of_its_own() -> None:
+    rows = [{**shift_row(10, 1, 0.1, 0, 0.1), "share": share, "policy": "refuse" if share == 0 else "exclude"} for share in (0.0, 0.3, 0.6)]
+    points, _ = curve_points(tables(rows), "share", ["policy"])
+    assert {point.group for point in points} == {""}
+
+
+def test_fields_that_end_alike_and_sections_are_told_in_short() -> None:
+    mixes = [json.dumps({"files": ["web" * 30], "share": share}) for share in (0.2, 0.6)]
+    rows = [{**shift_row(size, 1, 0.1, 0, 0.1), "corpus.mix": mix, "a.limit": 3, "b.limit": mix} for size in (1, 2) for mix in mixes]
+    points, _ = curve_points(tables(rows), "corpus.size", ["corpus.mix"])
+    assert {point.group for point in points} == {"mix=share=0.2", "mix=share=0.6"}
+    points, _ = curve_points(tables(rows), "corpus.mix", ["corpus.size", "a.limit"])
+    assert len({point.x for point in points}) == 2
+
+
 def test_other_tokenizers_give_curves_per_byte() -> None:
     _, unit = curve_points(tables([{**row, "normalization": "byte"} for row in ROWS]), "corpus.size", [])
     assert unit == "nats/byte"
@@ -98,6 +130,25 @@ def test_the_text_has_means_over_seeds_and_their_range() -> None:
     assert lines[2].split()[:2] == ["10", "(rank=4)"]
     assert lines[2].endswith("+0.015 [+0.010, +0.020]")
     assert [line.split()[0] for line in lines[2:6]] == ["10", "100", "10", "100"]
+
+
+def test_a_mean_over_fewer_seeds_says_so_and_is_not_joined_to_the_others() -> None:
+    rows = [shift_row(size, 1, 0.1, seed, size / 100) for size, seed in ((1, 0), (1, 1), (2, 0), (3, 0), (3, 1))]
+    lines = text_tables(tables(rows), ["corpus.size"], VARIED)
+    assert lines[0].endswith("; mean of 2 seeds [least, greatest] unless the cell says of how many")
+    assert lines[2].endswith("+0.010 [+0.010, +0.010]")
+    assert lines[3].endswith("+0.020 (1 of 2)")
+    points, unit = curve_points(tables(rows), "corpus.size", [])
+    (axes, *_) = _draw(points, "corpus.size", unit).axes
+    (line,) = [line for line in axes.lines if line.get_linewidth() == 1.4]
+    assert list(line.get_xdata()) == [1, 3]
+
+
+def test_fields_that_vary_without_being_looked_along_tell_rows_apart() -> None:
+    rows = [{**shift_row(10, 1, 0.1, seed, estimate), "models.base": base} for base, estimate in (("a", 1.0), ("b", 0.0)) for seed in (0, 1)]
+    lines = text_tables(tables(rows), [], ["models.base"])
+    assert [line.split()[:2] for line in lines[2:4]] == [["all", "(base=a)"], ["all", "(base=b)"]]
+    assert [line.endswith(f"  {mean} [{mean}, {mean}]") for line, mean in zip(lines[2:4], ("+1.000", "0.000"), strict=True)] == [True, True], lines
 
 
 def test_an_experiment_that_varies_nothing_still_says_its_shifts() -> None:

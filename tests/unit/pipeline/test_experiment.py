@@ -1,5 +1,6 @@
 """The experiment file: what it may say, and the one line that a mistake in it gets."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,11 +89,36 @@ def test_every_setting_says_what_it_is(model: type[BaseModel]) -> None:
         ({"seeds": []}, ["seeds"]),
         ({"probes": {}}, ["probes"]),
         ({"name": "../up"}, ["name"]),
+        ({"name": "a" * 101}, ["name", "100 characters"]),
+        ({"store": "runs/study"}, ["out: runs/study is the store"]),
+        ({"out": "runs/../runs/store"}, ["is the store"]),
+        ({"probes": {"../../evil": {"path": "p"}}}, ["probes: '../../evil' is no name of a probe set"]),
+        ({"probes": {"a.b": {"path": "p"}}}, ["probes: 'a.b' is no name of a probe set"]),
+        ({"probes": {"": {"path": "p"}}}, ["probes: '' is no name of a probe set"]),
+        ({"probes": {1: {"path": "p"}}}, ["probes: the name 1 is no text: put it in quotes"]),
+        ({"seeds": [2**32]}, ["seeds.0", "4294967295"]),
+        ({"finetune/learning_rate": float("inf")}, ["finetune.learning_rate: inf is no finite number"]),
+        ({"finetune/learning_rate": "1e400"}, ["finetune.learning_rate", "finite number"]),
+        ({"finetune/lora": {"rank": 1, "alpha": float("nan")}}, ["finetune.lora.alpha: nan is no finite number"]),
+        ({"grid": {"finetune.learning_rate": [1e-4, float("inf")]}}, ["grid.finetune.learning_rate: inf is no finite number"]),
+        ({"grid": {"corpus.mix": [{"files": ["w"], "share": float("nan")}]}}, ["grid.corpus.mix.share: nan is no finite number"]),
+        ({"grid": {"corpus.size": [dt.date(2024, 1, 1)]}}, ["grid.corpus.size", "is a date"]),
+        ({"grid": {"corpus.files": [{"a", "b"}]}}, ["grid.corpus.files", "is a set"]),
+        ({"grid": {"models.base": [b"x"]}}, ["grid.models.base", "is a bytes"]),
+        ({"store": "a\0b"}, ["store: 'a\\x00b' holds a zero byte"]),
+        ({"out": "a\0b"}, ["out: 'a\\x00b' holds a zero byte"]),
+        ({"corpus/size": True}, ["corpus.size: a number is needed, and not true"]),
+        ({"finetune/batch_size": True}, ["finetune.batch_size: a number is needed, and not true"]),
+        ({"finetune/learning_rate": {"grid": [True]}}, ["finetune.learning_rate.grid: a number is needed, and not true"]),
+        ({"seeds": [False]}, ["seeds: a number is needed, and not false"]),
         ({"measure": {"probes": ["pubmde"]}}, ["measure.probes: there is no probe set 'pubmde'; did you mean pubmed?"]),
         ({"analysis": ["corpus.size"]}, ["analysis: 'corpus.size' is not varied"]),
         ({"grid": []}, ["grid: the list is empty"]),
         ({"grid": {"corpus.size": []}}, ["grid: corpus.size has no value"]),
-        ({"grid": {"corpus.size": 5}}, ["grid.0.corpus.size"]),
+        ({"grid": {"corpus.size": 5}}, ["e.yaml: grid.corpus.size: a list is needed (given: 5)"]),
+        ({"grid": [{}, {"corpus.size": 5}]}, ["e.yaml: grid.1.corpus.size: a list is needed (given: 5)"]),
+        ({"grid": 8}, ["e.yaml: grid: a list is needed (given: 8)"]),
+        ({"models": "owner/name"}, ["models: settings by name are needed"]),
         ({"grid": {"corpus.sise": [5]}}, ["grid: 'corpus.sise' is no setting; did you mean corpus.size?"]),
         ({"grid": {"probes.other.limit": [5]}}, ["'probes.other.limit' is no setting"]),
         ({"grid": {"seeds": [[1]]}}, ["'seeds' cannot be varied; use seeds"]),
@@ -115,6 +141,9 @@ def test_a_mistake_is_one_line_with_its_place(changes: Mapping[str, Any], words:
     ("changes", "words"),
     [
         ({"grid": {"corpus.size": [5, "many"]}}, ["grid (corpus.size=many)", "corpus.size"]),
+        ({"grid": {"corpus.size": [5, True]}}, ["grid (corpus.size=true)", "a number is needed, and not true"]),
+        ({"grid": [{"finetune.lora.alpha": [None]}, {"corpus.size": [10]}], "finetune/lora": {"rank": 4}}, ["the same point twice"]),
+        ({"grid": [{"finetune.lora": [{"rank": 8}]}, {"finetune.lora": [None]}, {"finetune.lora.rank": [8]}]}, ["the same point twice"]),
         ({"grid": {"finetune.lora.rank": [0]}}, ["grid (finetune.lora.rank=0)", "finetune.lora.rank"]),
         ({"grid": {"corpus.size": [5, 6, 5]}}, ["the same point twice", "size=5"]),
         ({"grid": [{"corpus.size": [5, 6]}, {"corpus.size": [6], "finetune.epochs": [1]}]}, ["the same point twice"]),
@@ -161,7 +190,10 @@ def test_a_change_that_cannot_be_made_is_named(tmp_path: Path, change: str, word
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "words"), [("- a\n", "it holds a list"), ("a: [", "cannot be read as YAML"), ("a: &x 1\nb: *x\n", "aliases")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("- a\n", "it holds a list"), ("a: [", "cannot be read as YAML"), ("a: &x 1\nb: *x\n", "aliases"), ("a: 1\na: 2\n", "stands twice")],
+)
 def test_a_file_that_is_no_experiment(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "e.yaml").write_text(content)
     with pytest.raises(UnreadableInputError) as caught:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmdissect.pipeline.experiment import Experiment, parse_experiment
-from lmdissect.pipeline.points import expand_points, settled_settings, shown_field, shown_value
+from lmdissect.pipeline.points import cell_value, expand_points, settled_settings, shown_field, shown_forms, shown_value, table_cell
 
 
 def experiment(**settings: Any) -> Experiment:
@@ -42,6 +42,61 @@ def test_null_under_lora_means_all_weights_whatever_else_is_set() -> None:
     assert points[0].settings.finetune.lora.alpha == 4
     assert points[1].settings.finetune.lora is None
     assert [point.label for point in points] == ["rank=2 seed=0", "rank=full seed=0"]
+
+
+def test_null_elsewhere_under_lora_is_a_default_and_trains_adapters() -> None:
+    points = expand_points(experiment(grid={"finetune.lora.rank": [4, None], "finetune.lora.alpha": [16]}), "e")
+    assert [point.settings.finetune.lora is not None for point in points] == [True, False]
+    points = expand_points(experiment(grid={"finetune.lora.rank": [4], "finetune.lora.alpha": [None, 16]}), "e")
+    assert [point.settings.finetune.lora.rank for point in points if point.settings.finetune.lora] == [4, 4]
+    assert [point.label for point in points] == ["rank=4 alpha=unset seed=0", "rank=4 alpha=16 seed=0"]
+    united = expand_points(experiment(grid=[{"finetune.lora.rank": [4]}, {"finetune.lora.rank": [2], "finetune.lora.alpha": [16]}]), "e")
+    assert united[0].label == "rank=4 alpha=unset seed=0"
+
+
+MIXES = [{"files": ["data/web/web_text_with_a_name_that_is_as_long_as_it_gets.jsonl"], "share": share} for share in (0.2, 0.6)]
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "forms"),
+    [
+        ("corpus.mix", MIXES, ["share=0.2", "share=0.6"]),
+        ("finetune.lora", [{"rank": 4, "alpha": 1.0}, {"rank": 4, "alpha": 64.0}, None], ["alpha=1.0", "alpha=64.0", "full"]),
+        ("finetune.lora", [{"rank": 4, "alpha": 1.0}, {"rank": 8, "alpha": 1.0}], ["rank 4", "rank 8"]),
+        ("finetune.learning_rate", [0.001, 0.0010000001], ["0.001", "0.0010000001"]),
+        ("finetune.learning_rate", [{"grid": [0.1], "size": 4}, {"grid": [0.1], "size": 8}], ["size=4", "size=8"]),
+        ("corpus.files", [["a" * 70 + "1"], ["a" * 70 + "2"]], [f'["{"a" * 70}1"]', f'["{"a" * 70}2"]']),
+        ("corpus.size", [3, 3, 4], ["3", "3", "4"]),
+    ],
+)
+def test_different_values_have_different_forms(field: str, values: list[object], forms: list[str]) -> None:
+    assert shown_forms(field, values) == forms
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"corpus.mix": MIXES},
+        {"finetune.lora": [{"rank": 4, "alpha": 1}, {"rank": 4, "alpha": 64}]},
+        {"finetune.learning_rate": [0.001, 0.0010000001]},
+        {"finetune.learning_rate": [{"grid": [0.1, 0.2], "size": 4}, {"grid": [0.1, 0.2], "size": 8}]},
+        {"probes.pubmed.path": ["p" * 70 + "1", "p" * 70 + "2"]},
+    ],
+)
+def test_no_two_points_have_one_name(grid: dict[str, list[Any]]) -> None:
+    points = expand_points(experiment(grid=grid, seeds=[0, 1]), "e")
+    assert len({point.label for point in points}) == len({point.identity for point in points}) == 4
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner | st.text()),
+    )
+)
+def test_a_cell_keeps_all_of_a_section(value: object) -> None:
+    cell = cell_value(table_cell(value))
+    assert cell == (value if isinstance(value, (list, dict)) else table_cell(value))
 
 
 def test_a_list_of_grids_is_their_union_in_order() -> None:
@@ -90,5 +145,6 @@ def test_values_are_shown_in_short(value: object, shown: str) -> None:
 
 
 def test_no_adapters_are_full() -> None:
-    assert shown_field("finetune.lora.rank", None) == "full"
+    assert shown_field("finetune.lora.rank", None) == shown_field("finetune.lora", None) == "full"
+    assert shown_field("finetune.lora.alpha", None) == "unset"
     assert shown_field("corpus.mix", None) == "none"

@@ -1,11 +1,12 @@
 """The choice of a learning rate: the least validation loss, failed trials kept as such."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
-from lmdissect.errors import RunFailedError
+from lmdissect.errors import OutOfMemoryError, RunFailedError, StaleArtifactError
 from lmdissect.finetune import FinetuneConfig
 from lmdissect.models import resolve_model
 from lmdissect.pipeline.rates import TRIAL_STAGE, choose_learning_rate, choose_rate, read_choice, run_trial
@@ -45,6 +46,14 @@ def test_the_least_loss_is_chosen(tmp_path: Path, losses: dict[float, float | No
     assert read_choice(tmp_path / "choice") == choice
 
 
+def test_a_model_that_a_killed_trial_left_is_dropped_with_the_choice(tmp_path: Path) -> None:
+    trials = write_trials(tmp_path, {0.1: 3.0, 0.2: 2.0})
+    (trials[0] / "run").mkdir()
+    (trials[0] / "run" / "model.safetensors").write_bytes(b"large")
+    choose_rate(trials, tmp_path / "choice")
+    assert not (trials[0] / "run").exists()
+
+
 def test_when_every_rate_failed_there_is_no_choice(tmp_path: Path) -> None:
     trials = write_trials(tmp_path, {0.1: None, 0.2: None})
     with pytest.raises(RunFailedError, match=r"every learning rate of the grid failed \(0\.1: the loss became nan; 0\.2: "):
@@ -81,3 +90,30 @@ def test_trials_are_made_once(base: Path, tmp_path: Path) -> None:
     run_trial(model, DOCUMENTS[:4], DOCUMENTS[7:], config(learning_rate=1e-2), tmp_path / "trial")
     assert read_manifest(tmp_path / "trial") == before
     assert before.details["base_loss_nats"] > before.details["validation_loss_nats"]
+
+
+def test_a_trial_of_another_split_or_base_is_not_served(base: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(base, tmp_path / "base")
+    run_trial(resolve_model(str(copied)), DOCUMENTS[:4], DOCUMENTS[4:], config(learning_rate=1e-2), tmp_path / "trial")
+    with pytest.raises(StaleArtifactError, match=r"documents: .*held_out: "):
+        run_trial(resolve_model(str(copied)), DOCUMENTS[:3], DOCUMENTS[3:], config(learning_rate=1e-2), tmp_path / "trial")
+    shutil.rmtree(copied)
+    save_tiny_llama(copied, seed=1)
+    with pytest.raises(StaleArtifactError, match=r"base\.weights"):
+        run_trial(resolve_model(str(copied)), DOCUMENTS[:4], DOCUMENTS[4:], config(learning_rate=1e-2), tmp_path / "trial")
+
+
+def test_memory_that_ran_out_is_no_outcome_of_a_rate(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, arguments = resolve_model(str(base)), (DOCUMENTS[:4], DOCUMENTS[7:], config(learning_rate=1e-2), tmp_path / "trial")
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        message = "one document of 40 tokens does not fit in memory"
+        raise OutOfMemoryError(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lmdissect.finetune.train.finetune", fail)
+        with pytest.raises(OutOfMemoryError):
+            run_trial(model, *arguments)
+    assert not (tmp_path / "trial" / "manifest.json").exists()
+    run_trial(model, *arguments)
+    assert read_manifest(tmp_path / "trial").details["failed"] is None

@@ -42,12 +42,13 @@ def test_a_run_that_measures_is_done_with_its_curves(tmp_path: Path) -> None:
     assert node_state(one) == "done"
 
 
-def test_a_key_is_of_content_alone_and_shared_nodes_wait_for_all(tmp_path: Path) -> None:
+def test_a_key_is_of_content_alone_and_a_shared_node_waits_for_what_all_want(tmp_path: Path) -> None:
     graph = Graph()
     first = graph.add("overlap", "one look", {"at": "a"}, depends_on={}, needs=(), store=tmp_path)
     second = graph.add("overlap", "another", {"at": "b"}, depends_on={"x": 1}, needs=(), store=tmp_path)
-    one = graph.add("finetune", "run", {"path": "a"}, depends_on={"y": 2}, needs=[first.key], store=tmp_path)
-    other = graph.add("finetune", "the same run", {"path": "b"}, depends_on={"y": 2}, needs=[second.key], store=tmp_path)
+    third = graph.add("documents", "drawn", {}, depends_on={"z": 1}, needs=(), store=tmp_path)
+    one = graph.add("finetune", "run", {"path": "a"}, depends_on={"y": 2}, needs=[third.key, first.key], store=tmp_path)
+    other = graph.add("finetune", "the same run", {"path": "b"}, depends_on={"y": 2}, needs=[second.key, third.key], store=tmp_path)
     assert (one.key, one.label, one.settings) == (other.key, other.label, other.settings)
-    assert other.needs == (first.key, second.key)
+    assert other.needs == (third.key,)
     assert Node.from_json(other.to_json()) == other
