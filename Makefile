@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-scoring bench-training bench-corpus bench-rewriting bench-audit soak wheel clean
+.PHONY: help setup demo test lint bench bench-scoring bench-training bench-corpus bench-rewriting bench-audit bench-statistics bench-report soak wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -32,7 +32,7 @@ lint: setup ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: bench-scoring bench-training bench-corpus bench-rewriting bench-audit ## every benchmark, each beside its peers; writes docs/benchmarks*.md
+bench: bench-scoring bench-training bench-corpus bench-rewriting bench-audit bench-statistics bench-report ## every benchmark, each beside its peers; writes docs/benchmarks*.md
 
 bench-scoring: $(VENV)/.benched ## speed and memory of scoring (about 30 minutes)
 	$(BIN)/python benchmarks/scoring.py
@@ -48,6 +48,12 @@ bench-rewriting: $(VENV)/.benched ## what rewriting adds to the server's time; s
 
 bench-audit: $(VENV)/.benched ## what the audit tells apart and catches (needs the research data)
 	$(BIN)/python benchmarks/audit.py
+
+bench-statistics: setup ## intervals of a large study: time and memory
+	$(BIN)/python benchmarks/resampling.py --threads 1
+
+bench-report: setup ## the study report at full size: written, opened, searched (needs Chromium)
+	$(BIN)/python benchmarks/report.py
 
 $(VENV)/.benched: $(BIN)/uv pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --inexact --quiet --group bench
