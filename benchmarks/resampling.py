@@ -3,6 +3,7 @@
     python benchmarks/resampling.py                 everything, under a minute on one core; writes docs/benchmarks-statistics.md
     python benchmarks/resampling.py --documents 20000 --columns 15    a quick look; writes nothing
     python benchmarks/resampling.py --coverage      the table in `lmdissect.shifts.seeds`: share of intervals that hold the truth, a minute
+    python benchmarks/resampling.py --coverage-curves    the same for half points and ranks, the table in docs/method.md under "Many runs", a minute
 
 Every measurement is a fresh process, so that peak memory is its own. Ours does the whole of what a study needs: means, percentile intervals and sign-flip tests.
 The peers do means and percentile intervals alone, with as many draws as they can in reasonable time at that size; their time for all draws is extrapolated in
@@ -31,6 +32,11 @@ TOOLS = ("lmdissect, in blocks", "lmdissect, plain", "numpy, plain", "scipy.stat
 PEER_DRAWS = {"lmdissect, in blocks": NUM_DRAWS, "lmdissect, plain": 200, "numpy, plain": 20, "scipy.stats.bootstrap": 4}
 COVERAGE_SEEDS, COVERAGE_ADDED = (2, 3, 5, 10), (0.0, 1.0, 10.0)
 COVERAGE_STUDIES, COVERAGE_DOCUMENTS = 4_000, 200
+
+
+CURVE_STUDIES, CURVE_DOCUMENTS, CURVE_SPREADS = 1_000, 60, (0.0, 0.03, 0.1)
+CURVE_X, CURVE_SHIFTS = (10.0, 100.0, 1000.0), (0.3, 0.5, 1.0)  # half of the last shift is at 100, where the slope changes
+RANKS, RANK_SHIFTS = (1.0, 4.0, 16.0), (0.48, 0.52, 0.8, 1.0)  # the last is full finetuning's: rank 4 is the first to reach half
 
 
 def make_values(num_documents: int, num_columns: int) -> np.ndarray:
@@ -159,6 +165,41 @@ def coverage_table() -> str:
     return "\n".join(lines)
 
 
+def make_curve(rng: np.random.Generator, shifts: tuple[float, ...], num_seeds: int, spread: float) -> list[np.ndarray]:
+    """Shifts at every point of a curve, shape (S, D) each: documents of their own throughout, and runs that stray by ``spread`` at every point."""
+    documents = 1.0 + 0.1 * rng.standard_normal(CURVE_DOCUMENTS)
+    shape = (num_seeds, CURVE_DOCUMENTS)
+    return [shift * documents + spread * rng.standard_normal((num_seeds, 1)) + 0.05 * rng.standard_normal(shape) for shift in shifts]
+
+
+def curve_table() -> str:
+    """Share of nominal 95 % intervals that hold the true half point and the true rank, and how often two equal factors are called unequally fast."""
+    from lmdissect.shifts import ShiftConfig
+    from lmdissect.shifts.capacity import rank_interval
+    from lmdissect.shifts.seeds import estimate_crossed
+    from lmdissect.shifts.tempo import half_interval
+
+    config, rng = ShiftConfig(), np.random.default_rng(0)
+    lines = [f"    runs stray by {'':<12}" + "".join(f"{f'{number} seeds':>10}" for number in COVERAGE_SEEDS)]
+    for spread in CURVE_SPREADS:
+        cells: dict[str, list[str]] = {"half point": [], "one faster": [], "rank": []}
+        for num_seeds in COVERAGE_SEEDS:
+            halves, ranks, apart = [], [], []
+            for _ in range(CURVE_STUDIES):
+                curves = [make_curve(rng, CURVE_SHIFTS, num_seeds, spread) for _ in range(2)]
+                found = [half_interval(np.array(CURVE_X), curve, config) for curve in curves if not estimate_crossed(curve[-1], config).covers_zero]
+                halves += [low <= CURVE_X[1] <= high for low, high in found]
+                apart.append(len(found) > 1 and not (found[0][0] <= found[1][1] and found[1][0] <= found[0][1]))
+                points = make_curve(rng, RANK_SHIFTS, num_seeds, spread)
+                if not estimate_crossed(points[-1], config).covers_zero:
+                    low, high = rank_interval(np.array(RANKS), points, 0.5, config)
+                    ranks.append(low <= RANKS[1] <= high)
+            for name, values in zip(cells, (halves, apart, ranks), strict=True):
+                cells[name].append(f"{100 * np.mean(values):10.1f}")
+        lines += [f"    {spread:<6g} {name:<19}" + "".join(values) for name, values in cells.items()]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,9 +209,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tool", choices=TOOLS)
     parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--coverage-curves", action="store_true")
     arguments = parser.parse_args()
     if arguments.coverage:
         print(coverage_table())
+    elif arguments.coverage_curves:
+        print(curve_table())
     elif arguments.tool:
         print(json.dumps(measure(arguments.tool, arguments.documents, arguments.columns, arguments.draws)))
     else:

@@ -3,11 +3,13 @@
     lmdissect demo --out runs/demo
     python examples/read_results.py runs/demo/biomedical
 
-The notebook beside this file does the same, with a figure. Needs pandas (which comes with lmdissect).
+Of other results (a study, a cloze, a calibration, an experiment) it says which tables there are, and of a study what may be said.
+The notebook beside this file does the same for a comparison, with a figure. Needs pandas (which comes with lmdissect).
 """
 
 import sys
 
+from lmdissect.errors import LmdissectError
 from lmdissect.results import Results, open_results
 
 
@@ -15,12 +17,16 @@ def main(folder: str) -> None:
     """Say what moved, by how much, and what could not be measured."""
     results = open_results(folder)
     print(results)
-    print_shifts(results)
-    print_losses(results)
-    for check, found in results.details["checks"].items():
+    if results.kind == "shift":
+        print_shifts(results)
+        print_losses(results)
+    for row in results.statements if "statements" in results.tables else ():
+        print(f"{row['verdict']}: {row['sentence']}")
+    for check, found in results.details.get("checks", {}).items():
         print(f"{'ok    ' if found['passed'] else 'FAILED'} {check}: {found['text']}")
     for row in results.unavailable:
-        print(f"not computed: {row['table']}, {row['variant']} against {row['reference']}, per {row['normalization']}: {row['reason']}")
+        where = ", ".join(str(value) for name, value in row.items() if name != "reason" and value is not None)
+        print(f"not computed: {where}: {row['reason']}")
 
 
 def print_shifts(results: Results) -> None:
@@ -43,4 +49,7 @@ def print_losses(results: Results) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("give the folder of a comparison: python examples/read_results.py runs/demo/biomedical")
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except LmdissectError as error:
+        sys.exit(str(error))

@@ -69,6 +69,7 @@ def save_scores(
     prefix_ids: Sequence[int] = (0,),
     generators: Mapping[str, str] | None = None,
     prompt_hashes: Mapping[str, str] | None = None,
+    source: str = "a test",
 ) -> ScoreTable:
     """Write a finished scores artifact and read it back.
 
@@ -84,11 +85,12 @@ def save_scores(
         prefix_ids: Tokens before every text.
         generators: Who wrote each variant.
         prompt_hashes: With which prompt.
+        source: Where the probe set was read.
     """
     probe_set = ProbeSet(
         texts=tuple(ProbeText(text.document_id, text.variant, text.text) for text in texts),
         factors=resolve_factors({text.variant: None for text in texts}, factors),
-        source="a test",
+        source=source,
         metadata={document_id: {"keywords": list(terms)} for document_id, terms in (key_terms or {}).items()},
     )
     settings = {"bos": "auto", "max_tokens": None, "window_tokens": None, "device": "cpu", "dtype": "float32", **(config or {})}

@@ -1,6 +1,7 @@
 """Progress of long work: a bar with rate and ETA on a terminal, a line now and then in a pipe, nothing when asked to be silent.
 
-Stages take a `Progress` and know nothing of how it is shown. Rates use the monotonic clock.
+Stages take a `Progress` and know nothing of how it is shown. Rates use the monotonic clock. Whatever a message quotes (an id, a reason, a file's name) is
+shown without its control characters: a document must not be able to steer the terminal.
 """
 
 import sys
@@ -64,7 +65,7 @@ class SilentProgress:
 
 class _LineTask:
     def __init__(self, stream: TextIO, name: str, total: int, unit: str, done: int, interval_s: float) -> None:
-        self._stream, self._name, self._total, self._unit = stream, name, total, unit
+        self._stream, self._name, self._total, self._unit = stream, _harmless(name), total, unit
         self._done_before = done
         self._done = done
         self._interval_s = interval_s
@@ -82,7 +83,7 @@ class _LineTask:
             self._print()
 
     def note(self, text: str) -> None:
-        self._note = f", {text}"
+        self._note = f", {_harmless(text)}"
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._done != self._printed or error is not None:
@@ -112,7 +113,7 @@ class LineProgress:
 
     def say(self, message: str) -> None:
         """Print one line."""
-        print(message, file=self._stream, flush=True)
+        print(_harmless(message), file=self._stream, flush=True)
 
 
 class _TerminalTask:
@@ -133,7 +134,7 @@ class _TerminalTask:
         self._done_before = self._done = done
         self._total, self._unit = total, unit
         self._started_s = time.monotonic()
-        self._task = self._bar.add_task(name, total=total, completed=done, rate="", eta="", note="")
+        self._task = self._bar.add_task(_harmless(name), total=total, completed=done, rate="", eta="", note="")
 
     def __enter__(self) -> Self:
         self._started_s = time.monotonic()
@@ -147,7 +148,7 @@ class _TerminalTask:
         self._bar.update(self._task, advance=amount, rate=f"{format_rate(rate)} {self._unit}/s", eta=eta)
 
     def note(self, text: str) -> None:
-        self._bar.update(self._task, note=text)
+        self._bar.update(self._task, note=_harmless(text))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
@@ -165,13 +166,20 @@ class TerminalProgress:
 
     def say(self, message: str) -> None:
         """Print one line."""
-        print(message, file=self._stream, flush=True)
+        print(_harmless(message), file=self._stream, flush=True)
 
 
 def choose_progress(stream: TextIO | None = None) -> Progress:
     """A bar where ``stream`` (standard error by default) is a terminal, plain lines elsewhere."""
     target = stream if stream is not None else sys.stderr
     return TerminalProgress(target) if target.isatty() else LineProgress(target)
+
+
+def _harmless(text: str) -> str:
+    """``text`` on one line, its control characters written out."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " if character.isspace() else f"\\u{ord(character):04x}" for character in text)
 
 
 def format_rate(rate: float) -> str:

@@ -2,7 +2,7 @@
 
     from lmdissect.results import open_results
 
-    results = open_results("runs/compare")          # a comparison, a study, a cloze, or the output folder of `lmdissect run`
+    results = open_results("runs/compare")          # a comparison, a study, a cloze, a calibration, or the output folder of `run`
     results                                         # what it is, and its tables
     results.shifts.where(normalization="token").to_pandas()
 
@@ -31,8 +31,10 @@ _STAGES = {
     "shift": "factor shifts of one model pair",
     "study": "study of many runs",
     "cloze": "cloze scores of one model pair",
+    "calibration": "calibration of the instrument",
     "experiment": "tables of an experiment",
 }
+_WANTED = "open the folder of a comparison, a study, a cloze, a calibration, or an experiment"
 _STYLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;color:inherit;background:transparent"
 _CELL = "padding:.2em .7em;border-bottom:1px solid rgba(128,128,128,.4);color:inherit;background:transparent;text-align:"
 
@@ -110,7 +112,7 @@ class Results:
 
     Attributes:
         folder: The folder.
-        kind: shift, study, cloze or experiment.
+        kind: shift, study, cloze, calibration or experiment.
         settings: The settings it was made with.
         details: What else its maker told: models, self-checks, notes, what could not be computed.
         files: Hash of every table's file, by the table's name.
@@ -129,7 +131,10 @@ class Results:
 
     @property
     def unavailable(self) -> Sequence[Mapping[str, Any]]:
-        """Numbers that could not be computed, each with its reason: they are in no table."""
+        """Numbers that could not be computed, each with its reason: they are in no table.
+
+        Of an experiment: what failed. What its finished runs could not compute is listed by its `study`.
+        """
         return tuple(self.details.get("unavailable", ()))
 
     @property
@@ -175,13 +180,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         """What it is and which tables it has, for a notebook; every value is escaped, and colours are those of the page."""
-        import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
-
-        rows = []
-        for name in self.tables:
-            path = self.folder / f"{name}{_ENDING}"
-            found = pq.read_metadata(path) if path.is_file() else None
-            rows.append([name, str(found.num_rows) if found else "missing", ", ".join(found.schema.to_arrow_schema().names) if found else ""])
+        rows = [[name, *_size_and_columns(self.folder / f"{name}{_ENDING}")] for name in self.tables]
         heading = f"{_STAGES[self.kind]}: {'; '.join(self._facts())}"
         return _html_table(heading, ("table", "rows", "columns"), rows, (False, True, False))
 
@@ -191,15 +190,17 @@ class Results:
         models = [f"{name} {details[key]['reference']}" for name, key in (("base", "base_model"), ("tuned", "tuned_model")) if key in details]
         named = [str(self.settings[name]) for name in ("name", "experiment") if isinstance(self.settings.get(name), str)]
         probes = [f"probes {details['probes']}"] if isinstance(details.get("probes"), str) else []
-        missing = [_count(len(self.unavailable), "number") + " not computed"] if self.unavailable else []
-        return [*named, *models, *probes, *missing] or [self.folder.name]
+        missing = [
+            _count(len(self.unavailable), "failure") if self.kind == "experiment" else f"{_count(len(self.unavailable), 'number')} not computed"
+        ]
+        return [*named, *models, *probes, *(missing if self.unavailable else [])] or [self.folder.name]
 
 
 def open_results(folder: str | Path) -> Results:
-    """Open what `compare`, `shift`, `study`, `cloze` or `run` left in ``folder``.
+    """Open what `compare`, `shift`, `study`, `cloze`, `calibrate` or `run` left in ``folder``.
 
     Raises:
-        UnreadableInputError: Nothing finished is there, or something that is no result.
+        UnreadableInputError: Nothing finished is there, or something that is no result; the message names the results inside it.
         DamagedArtifactError: A file is missing or changed.
     """
     from lmdissect.store import read_artifact, read_json, read_manifest  # noqa: PLC0415 - pyarrow
@@ -207,18 +208,50 @@ def open_results(folder: str | Path) -> Results:
     path = Path(folder)
     found = read_json(path / _MANIFEST) if (path / _MANIFEST).is_file() else {}
     if isinstance(found, dict) and "experiment" in found and "stage" not in found:
-        return Results(path, "experiment", found["experiment"], {}, _table_files({name: str(digest) for name, digest in found["files"].items()}))
+        failures = {"unavailable": found.get("failures", [])}
+        files = {name: str(digest) for name, digest in found["files"].items()}
+        return Results(path, "experiment", found["experiment"], failures, _table_files(files))
     if isinstance(found, dict) and found and "stage" not in found:
-        message = f"{path} holds no results: open the folder of a comparison, a study, a cloze, or an experiment"
+        message = f"{path} holds no results: {_WANTED}"
+        raise UnreadableInputError(message)
+    if not found and (inside := _results_inside(path)):
+        message = f"{path} holds no tables itself, and results inside: open one of {', '.join(inside)}"
         raise UnreadableInputError(message)
     stage = read_manifest(path).stage
     if stage not in _STAGES:
-        message = (
-            f"{path} holds an artifact of the stage '{stage}', and no results: open the folder of a comparison, a study, a cloze, or an experiment"
-        )
+        message = f"{path} holds an artifact of the stage '{stage}', and no results: {_WANTED}"
         raise UnreadableInputError(message)
     manifest = read_artifact(path, stage)
     return Results(path, stage, manifest.config, manifest.details, _table_files({name: record.sha256 for name, record in manifest.files.items()}))
+
+
+def _results_inside(folder: Path) -> list[str]:
+    """Folders right below ``folder`` that `open_results` would open, judged by their manifests alone."""
+    from lmdissect.store import read_json  # noqa: PLC0415 - pyarrow
+
+    found = []
+    for path in sorted(folder.glob(f"*/{_MANIFEST}")):
+        try:
+            manifest = read_json(path)
+        except DamagedArtifactError:
+            continue
+        if isinstance(manifest, dict) and (manifest.get("stage") in _STAGES or ("experiment" in manifest and "stage" not in manifest)):
+            found.append(str(path.parent))
+    return found
+
+
+def _size_and_columns(path: Path) -> tuple[str, str]:
+    """Number of rows and names of the columns of a Parquet file; "missing" or "damaged" and nothing where there are none to read."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    if not path.is_file():
+        return "missing", ""
+    try:
+        found = pq.read_metadata(path)
+        return str(found.num_rows), ", ".join(found.schema.to_arrow_schema().names)
+    except (pa.ArrowException, OSError):
+        return "damaged", ""
 
 
 def _table_files(files: Mapping[str, str]) -> dict[str, str]:

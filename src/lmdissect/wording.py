@@ -20,6 +20,7 @@ __all__ = [
     "format_share",
     "format_signed",
     "join_words",
+    "print_x",
     "share_parts",
 ]
 
@@ -32,7 +33,9 @@ UNITS = {"token": "nats/token", "byte": "nats/byte", "document": "nats/document"
 _MINUS = "\u2212"
 _FEWEST_DECIMALS = {"token": 3, "byte": 4, "document": 1}
 _MOST_DECIMALS = 6
+_MORE_DECIMALS = 2
 _SMALLEST_P = 0.001
+_WHOLE_FROM = 100.0
 
 
 def choose_decimals(half_widths: Iterable[float], normalization: str) -> int:
@@ -65,19 +68,26 @@ def format_signed(value: float, decimals: int) -> str:
 
 
 def _telling_decimals(low: float, high: float, decimals: int) -> int:
-    """More decimals where the interval leaves 0 out but a bound would be printed as 0."""
+    """More decimals, two at most, where the interval leaves 0 out but a bound would be printed as 0; as they were where more do not help."""
     if low <= 0 <= high:
         return decimals
     nearest = min(abs(low), abs(high))
-    while decimals < _MOST_DECIMALS + 2 and round(nearest, decimals) == 0:
-        decimals += 1
-    return decimals
+    return next((shown for shown in range(decimals, decimals + _MORE_DECIMALS + 1) if round(nearest, shown) != 0), decimals)
 
 
 def format_interval(low: float, high: float, decimals: int) -> str:
-    """``[0.034, 0.058]``."""
+    """``[0.034, 0.058]``; a bound that lies nearer to 0 than can be printed, in an interval that leaves 0 out, as ``[> 0, 0.058]``."""
     decimals = _telling_decimals(low, high, decimals)
-    return f"[{format_plain(low, decimals)}, {format_plain(high, decimals)}]"
+    shown = [format_plain(bound, decimals) for bound in (low, high)]
+    if not low <= 0 <= high:
+        least = format_plain(math.copysign(10.0**-decimals, low), decimals)
+        is_zero = [round(bound, decimals) == 0 for bound in (low, high)]
+        near, far = (0, 1) if low > 0 else (1, 0)
+        if is_zero[near]:
+            shown[near] = "> 0" if low > 0 else "< 0"
+        if is_zero[far]:
+            shown[far] = f"< {least}" if low > 0 else f"> {least}"
+    return f"[{shown[0]}, {shown[1]}]"
 
 
 def estimate_parts(estimate: float, low: float, high: float, decimals: int) -> tuple[str, str]:
@@ -124,6 +134,13 @@ def format_count(count: int, noun: str = "") -> str:
     if not noun:
         return f"{count:,}"
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def print_x(value: float) -> str:
+    """A place on an axis, or an amount: ``1,200``, ``9.9``, ``0.25``, ``2e-04``."""
+    if value == int(value) or abs(value) >= _WHOLE_FROM:
+        return format_plain(value, 0)
+    return f"{value:.3g}".replace("-", _MINUS, 1) if value < 0 else f"{value:.3g}"
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lmdissect.pipeline.study import make_study
 from lmdissect.shifts import ShiftConfig, measure_shifts
 from score_tables import documents_from_gains, save_scores
 
@@ -46,14 +47,38 @@ def test_script(working_folder: Path) -> None:
     assert not done.stderr
 
 
-def test_notebook(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_given_another_folder(working_folder: Path) -> None:
+    """A study is told in sentences, a folder of results names what is inside: never a traceback."""
+    demo = working_folder / "runs" / "demo"
+    make_study([demo / "biomedical"], demo / "study", config=ShiftConfig(num_draws=100))
+    outcomes = [
+        subprocess.run(
+            [sys.executable, str(EXAMPLES / "read_results.py"), folder],
+            cwd=working_folder,
+            env=_environment(working_folder),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        for folder in ("runs/demo/study", "runs/demo")
+    ]
+    assert [outcome.returncode for outcome in outcomes] == [0, 1]
+    assert re.search(r"^(moved|not shown): ", outcomes[0].stdout, re.MULTILINE)
+    assert re.search(r"^not computed: .*: \S", outcomes[0].stdout, re.MULTILINE)
+    assert outcomes[1].stderr == "runs/demo holds no tables itself, and results inside: open one of runs/demo/biomedical, runs/demo/study\n"
+
+
+@pytest.mark.parametrize("start", [".", "examples"])
+def test_notebook(start: str, working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the folder that a user works in, and from the notebook's own, where Jupyter starts its kernel."""
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     for name, value in _environment(working_folder).items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(working_folder)}}).execute()
+    (working_folder / start).mkdir(exist_ok=True)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(working_folder / start)}}).execute()
     outputs = {cell["id"]: cell.get("outputs", []) for cell in notebook["cells"] if cell["cell_type"] == "code"}
     assert not [output for found in outputs.values() for output in found if output["output_type"] == "error" or output.get("name") == "stderr"]
     shown = outputs["open"][0]["data"]

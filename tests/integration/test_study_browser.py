@@ -3,14 +3,15 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headless_browser import start_browser
-from lmdissect.pipeline.viewing import ViewServer, open_view
+from lmdissect.pipeline.viewing import View, ViewServer, open_view
 from lmdissect.records import ExplorerSource
 from lmdissect.report.study import write_study_report
 from study_world import Tables, build_scores, build_study, keep_points, make_texts
@@ -46,7 +47,9 @@ def study(source: ExplorerSource, tmp_path_factory: pytest.TempPathFactory) -> P
         for row in tables["moved_tokens"][:4]:
             row["token"] = _ATTACK
         tables["statements"][0]["sentence"] += _ATTACK
-        tables["runs"][0].update(base_scores=str(source.base_scores), tuned_scores=str(source.tuned_scores))
+        base, tuned = str(source.base_scores), str(source.tuned_scores)
+        tables["runs"][0].update(base_scores=base, tuned_scores=tuned)
+        tables["runs"][1].update(base_scores=tuned, tuned_scores=base)  # every shift of the first run with its sign turned round
         details["notes"] = [_ATTACK]
 
     return build_study(tmp_path_factory.mktemp("study"), change)
@@ -337,3 +340,171 @@ def test_a_served_study_reads_documents_on_demand(browser: Any, study: Path, rep
     finally:
         server.stop()
         thread.join()
+
+
+def test_a_served_report_works_in_its_sandbox_and_reaches_nothing(browser: Any, study: Path, report: Path) -> None:
+    """The report beside the page is drawn as from disk; a script in it, had somebody else put one there, gets no answer from the server."""
+    assert report.name == "report.html"
+    server = ViewServer(open_view(study))
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    ask = "fetch(arguments[0]).then((answer) => arguments[1](`got ${answer.status}`), (error) => arguments[1](error.name))"
+    try:
+        _open(browser, server.url)
+        assert browser.execute_async_script(ask, f"{server.url}runs.json") == "got 200"
+        _open(browser, f"{server.url}report.html")
+        _draw_all(browser)
+        _open_document(browser, "doc0003")
+        assert browser.get_log("browser") == []
+        assert browser.execute_script("return window.origin") == "null"
+        assert browser.execute_async_script(ask, f"{server.url}runs.json") == "TypeError"
+    finally:
+        server.stop()
+        thread.join()
+
+
+class _Faults:
+    """A view whose answers to some requests wait, or fail."""
+
+    def __init__(self, study: Path, *, slow: tuple[str, str] = ("", ""), failing: str = "") -> None:
+        self.view, self.go_on = open_view(study), threading.Event()
+        answer = self.view.answer
+
+        def changed(name: str, parameters: Mapping[str, str]) -> Any:
+            found = answer(name, parameters)
+            if slow == (name, parameters.get("place" if name == "document.json" else "run")):
+                self.go_on.wait(20)
+            if name == "document.json" and parameters["place"] == failing:
+                raise KeyError(failing)
+            return found
+
+        self.view.answer = changed  # type: ignore[method-assign]
+
+
+@contextmanager
+def _served(view: View) -> Iterator[ViewServer]:
+    server = ViewServer(view)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
+
+
+_PRESS = "[...document.querySelectorAll('#doc-list button')].find((line) => line.querySelector('span').textContent === arguments[0]).click()"
+_CHOOSE = "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('change'))"
+_LISTED = "return [...document.querySelectorAll('#doc-list b')].map((line) => line.textContent)"
+_TITLE = "document.getElementById('reader-title').textContent"
+
+
+def _text_of(browser: Any, side: str) -> str:
+    return str(browser.execute_script("return document.getElementById(arguments[0]).textContent", f"{side}-tokens"))
+
+
+def test_a_slow_document_never_stands_under_anothers_title(browser: Any, study: Path) -> None:
+    faults = _Faults(study, slow=("document.json", "1"))
+    with _served(faults.view) as server:
+        _open(browser, server.url)
+        browser.execute_script(_CHOOSE, "doc-sort", "set")
+        browser.execute_script(_PRESS, "doc0001")
+        browser.execute_script(_PRESS, "doc0005")
+        _wait(browser, f"{_TITLE} === 'doc0005'")
+        shown = _text_of(browser, "left")
+        faults.go_on.set()
+        time.sleep(0.5)
+        browser.execute_script(_CHOOSE, "variant-choice", "rap")
+        assert (browser.execute_script(f"return {_TITLE}"), _text_of(browser, "left")) == ("doc0005", shown)
+
+
+def test_a_slow_run_never_stands_under_anothers_name(browser: Any, study: Path) -> None:
+    faults = _Faults(study, slow=("index.json", "1"))
+    with _served(faults.view) as server:
+        _open(browser, server.url)
+        first = browser.execute_script(_LISTED)
+        browser.execute_script(_CHOOSE, "run-choice", "1")
+        assert browser.execute_script(_LISTED) == [], "nothing of the first run stands under the second's name"
+        browser.execute_script(_CHOOSE, "run-choice", "0")
+        _wait(browser, "document.querySelectorAll('#doc-list b').length")
+        faults.go_on.set()
+        time.sleep(0.5)
+        assert browser.execute_script(_LISTED) == first
+        browser.execute_script(_CHOOSE, "run-choice", "1")
+        _wait(browser, "document.querySelectorAll('#doc-list b').length")
+        assert browser.execute_script(_LISTED) != first
+
+
+def test_what_cannot_be_read_is_said_and_nothing_else_is_shown_for_it(browser: Any, study: Path) -> None:
+    with _served(_Faults(study, failing="4").view) as server:
+        _open(browser, server.url)
+        browser.execute_script(_CHOOSE, "doc-sort", "set")
+        browser.execute_script(_PRESS, "doc0005")
+        _wait(browser, f"{_TITLE} === 'doc0005'")
+        browser.execute_script(_PRESS, "doc0004")
+        said = _wait(browser, "!document.getElementById('reader-empty').hidden && document.getElementById('reader-empty').textContent")
+        assert said == "doc0004 cannot be shown. The server could not read this: not found"
+        assert browser.execute_script("return document.getElementById('reader-body').hidden")
+        browser.execute_script(_PRESS, "doc0005")
+        _wait(browser, "document.getElementById('reader-empty').hidden")
+    assert _find(browser, "zzz") == []
+    assert browser.execute_script("return document.getElementById('doc-count').textContent").startswith(
+        "The server does not answer: start lmdissect view"
+    )
+
+
+def test_paper_has_the_figure_of_its_caption(browser: Any, report: Path) -> None:
+    _open(browser, report.as_uri(), 1280, "dark")
+    _draw_all(browser)
+    choose = "const s = document.querySelector('#curves [data-choose]'); s.selectedIndex = arguments[0]; s.dispatchEvent(new Event('change'))"
+    state = (
+        "const f = document.querySelector('#curves figure'), p = f.querySelector('.plot');"
+        "return [f.querySelector('.static').hidden, p.hidden, p.dataset.drawn, p.layout.width < 700, p.layout.font.color]"
+    )
+    browser.execute_script(choose, 1)
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(state) == [True, False, "curves-1", True, "#1b1f24"]
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(state) == [True, False, "curves-1", False, "#e8eaee"]
+    browser.execute_script(choose, 0)
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(state)[:2] == [False, True]
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(state)[:2] == [True, False]
+
+
+def test_a_button_pressed_twice_gets_its_name_back(browser: Any, report: Path) -> None:
+    _open(browser, report.as_uri())
+    button = "document.querySelector('[data-table=interactions-interactions] [data-latex]')"
+    browser.execute_script(f"{button}.click()")
+    assert _wait(browser, f"/Copied|Selected/.test({button}.textContent)")
+    assert browser.execute_script("return document.querySelector('body > [role=status]').textContent")
+    time.sleep(0.5)
+    browser.execute_script(f"{button}.click()")
+    time.sleep(0.2)
+    _wait(browser, f"{button}.textContent === 'Copy as LaTeX'")
+
+
+def test_the_chosen_variant_stays_from_document_to_document(browser: Any, report: Path) -> None:
+    _open(browser, report.as_uri())
+    _open_document(browser, "doc0007")
+    browser.execute_script(_CHOOSE, "variant-choice", "paraphrase")
+    _open_document(browser, "doc0008")
+    assert browser.execute_script("return document.getElementById('variant-choice').value") == "paraphrase"
+    browser.execute_script(_CHOOSE, "doc-sort", "3 1 -1")
+    assert browser.execute_script("return document.getElementById('variant-choice').value") != "paraphrase"
+
+
+def test_the_focus_stays_in_a_table_that_is_shown_whole(browser: Any, report: Path) -> None:
+    _open(browser, report.as_uri())
+    browser.execute_script("const b = document.querySelector('[data-table=learned-estimates] [data-more]'); b.focus(); b.click()")
+    assert browser.execute_script("return document.activeElement.matches('[data-table=learned-estimates] .scroll')")
+
+
+@pytest.mark.parametrize("width", [768, 1280])
+def test_titles_of_curves_are_whole_and_the_unit_is_on_the_axis(browser: Any, report: Path, width: int) -> None:
+    _open(browser, report.as_uri(), width)
+    _draw_all(browser)
+    titles = browser.execute_script("return [...document.querySelectorAll('#curves .plot .annotation-text')].map((title) => title.textContent)")
+    assert titles == ["gain on the originals", "shift against the original", "shift net of the control"]
+    assert browser.execute_script("return document.querySelector('#curves .plot .ytitle').textContent") == "nats/token"

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from experiment_world import make_world, write_experiment
+from lmdissect.errors import InterruptedRunError
 from lmdissect.formats.study_tables import read_study_tables
+from lmdissect.interrupts import StopRequest
 from lmdissect.pipeline.executors import InlineExecutor
 from lmdissect.pipeline.experiment import read_experiment
 from lmdissect.pipeline.run import STUDY, ExperimentSummary, run_experiment
@@ -72,8 +74,8 @@ def test_a_run_ends_in_a_study_with_every_analysis_it_can_feed(finished: tuple[P
     assert {(row["kind"], row["probes"]) for row in tables["natural"]} == {("natural", "pairs"), ("synthetic", "p")}
     assert {row["training_documents"] for row in tables["runs"]} == {4, 8}
     stated = {row["analysis"] for row in tables["statements"] if row["verdict"] == "not measured"}
-    assert stated >= {"capacity", "independence", "interactions", "cloze"}
-    assert not stated & {"learned", "forgotten", "curves", "facts", "natural", "fingerprint"}
+    assert stated >= {"capacity", "independence", "interactions", "cloze", "forgotten"}, "no general texts, so what was forgotten is not measured"
+    assert not stated & {"learned", "curves", "facts", "natural", "fingerprint"}
 
 
 @pytest.mark.slow
@@ -106,6 +108,17 @@ def test_a_damaged_study_does_not_cost_the_tables_and_is_made_again(finished: tu
 
 
 @pytest.mark.slow
+def test_a_stop_is_heard_while_the_study_is_made(finished: tuple[Path, ExperimentSummary]) -> None:
+    file, summary = finished
+    shutil.rmtree(summary.out / STUDY)
+    stop = StopRequest()
+    stop.asked = True
+    with pytest.raises(InterruptedRunError, match="while the study was made"):
+        run_experiment(read_experiment(file), str(file), lambda _: InlineExecutor(), stop=stop)
+    assert _run(file).report == summary.report
+
+
+@pytest.mark.slow
 def test_several_experiments_make_one_study_on_the_command_line(
     finished: tuple[Path, ExperimentSummary], world: Path, tmp_path: Path, run_cli: Run
 ) -> None:
@@ -127,4 +140,12 @@ def test_several_experiments_make_one_study_on_the_command_line(
     assert "failed" in gap["reason"]
     again = run_cli("study", str(summary.out), "--out", str(out))
     assert again.code == 2
-    assert "made with other settings" in again.err
+    assert "gone: bad, " in again.err
+    assert "give --replace" in again.err
+    assert {row["experiment"] for row in read_study_tables(out)[1]["runs"]} == {"sizes", "bad"}
+    replaced = run_cli("study", str(summary.out), str(tmp_path / "none"), "--out", str(out), "--draws", "200", "--replace")
+    assert replaced.code == 0, replaced.err
+    assert f"left out: {tmp_path / 'none'}: no such folder" in replaced.err
+    assert "study of 12 runs" in replaced.out
+    assert "1 of 13 runs left out" in replaced.out
+    assert {row["experiment"] for row in read_study_tables(out)[1]["runs"]} == {"sizes"}

@@ -7,9 +7,11 @@ import pytest
 
 from lmdissect.shifts import ShiftConfig
 from lmdissect.shifts.blocks import BLOCKED_FROM, blocked_means
-from lmdissect.shifts.estimate import estimate_means
+from lmdissect.shifts.capacity import rank_interval
+from lmdissect.shifts.estimate import estimate_means, resample_means
 from lmdissect.shifts.position_seeds import linearised_ratio
 from lmdissect.shifts.seeds import estimate_crossed
+from lmdissect.shifts.tempo import half_interval, half_points
 
 CONFIG = ShiftConfig(num_draws=1000)
 NUM_STUDIES = 1500
@@ -64,6 +66,44 @@ def test_the_interval_of_a_share_over_seeds_covers() -> None:
         ratio = estimate_crossed(linearised_ratio(shift, gain), CONFIG)
         covered.append(ratio.ci_low <= 0.3 <= ratio.ci_high)
     assert np.mean(covered) == pytest.approx(0.95, abs=3.5 * np.sqrt(0.95 * 0.05 / 600) + 0.01)
+
+
+def curve_study(rng: np.random.Generator, num_seeds: int, spread: float, shifts: tuple[float, ...]) -> list[np.ndarray]:
+    """Shifts along a curve, shape (S, D) each: training runs stray by ``spread`` at every point, documents are the same throughout."""
+    documents = 1.0 + 0.1 * rng.normal(size=60)
+    shape = (num_seeds, 60)
+    return [shift * documents + spread * rng.normal(size=(num_seeds, 1)) + 0.05 * rng.normal(size=shape) for shift in shifts]
+
+
+@pytest.mark.parametrize(("num_seeds", "spread"), [(3, 0.1), (5, 0.03), (10, 0.1)])
+def test_the_interval_of_a_half_point_covers_where_training_runs_differ(num_seeds: int, spread: float) -> None:
+    """Half of the last shift is reached at 100, where the slope changes. Two factors that move alike are rarely told apart."""
+    rng = np.random.default_rng(6)
+    x = np.array([10.0, 100.0, 1000.0])
+    found = [half_interval(x, curve_study(rng, num_seeds, spread, (0.3, 0.5, 1.0)), CONFIG) for _ in range(400)]
+    assert np.mean([low <= 100.0 <= high for low, high in found]) == pytest.approx(0.95, abs=3.5 * np.sqrt(0.95 * 0.05 / 400) + 0.01)
+    apart = [here[1] < there[0] or there[1] < here[0] for here, there in zip(found[::2], found[1::2], strict=True)]
+    assert np.mean(apart) < 0.04
+
+
+def test_documents_alone_would_not_cover_a_half_point_where_training_runs_differ() -> None:
+    rng = np.random.default_rng(7)
+    x = np.array([10.0, 100.0, 1000.0])
+    covered = []
+    for _ in range(200):
+        means_DP = np.stack([values.mean(axis=0) for values in curve_study(rng, 3, 0.1, (0.3, 0.5, 1.0))], axis=1)
+        low, high = np.quantile(half_points(x, resample_means(means_DP, CONFIG, "curve")), [0.025, 0.975])
+        covered.append(low <= 100.0 <= high)
+    assert np.mean(covered) < 0.2
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_the_interval_of_a_rank_covers_where_training_runs_differ(num_seeds: int) -> None:
+    """Rank 4 is the first whose true shift is at least half of full finetuning's, and rank 1 just fails. Discrete, so it may hold more than it says."""
+    rng = np.random.default_rng(8)
+    ranks = np.array([1.0, 4.0, 16.0])
+    found = [rank_interval(ranks, curve_study(rng, num_seeds, 0.1, (0.48, 0.52, 0.8, 1.0)), 0.5, CONFIG) for _ in range(400)]
+    assert np.mean([low <= 4.0 <= high for low, high in found]) > 0.95 - 3.5 * np.sqrt(0.95 * 0.05 / 400)
 
 
 @pytest.mark.parametrize(("kind", "mean"), [("normal", 0.0), ("skewed", 1.0)])

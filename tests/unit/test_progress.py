@@ -155,3 +155,32 @@ def test_brackets_in_a_name_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatc
 )
 def test_durations(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
+
+
+HOSTILE = "document \x1b]0;owned\x07\x1b[2J is\nNaN"
+HARMLESS = r"document \u001b]0;owned\u0007\u001b[2J is NaN"
+
+
+def test_what_a_message_quotes_cannot_steer_the_terminal() -> None:
+    stream = io.StringIO()
+    progress = LineProgress(stream, interval_s=0.0)
+    progress.say(f"left out: {HOSTILE}")
+    with progress.task(HOSTILE, 2, "texts") as task:
+        task.note(HOSTILE)
+        task.advance(2)
+    first, *others = stream.getvalue().splitlines()
+    assert first == f"left out: {HARMLESS}"
+    assert others
+    assert all(line.startswith(f"{HARMLESS}: 2/2 texts") and line.endswith(HARMLESS) for line in others)
+
+
+def test_nor_on_a_terminal() -> None:
+    shown: list[str] = []
+    with terminal(shown) as stream:
+        progress = TerminalProgress(stream)
+        progress.say(HOSTILE)
+        with progress.task(HOSTILE, 1, "texts") as task:
+            task.note(HOSTILE)
+    assert "".join(shown).startswith(HARMLESS)
+    assert "\x1b]0;" not in "".join(shown)
+    assert "\x07" not in "".join(shown)

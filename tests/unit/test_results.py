@@ -1,6 +1,7 @@
 """What is on disk, opened in Python."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from lmdissect.errors import DamagedArtifactError, MissingDependencyError, Unrea
 from lmdissect.formats.study_tables import SCHEMAS, STAGE, write_study_table
 from lmdissect.results import Results, ResultTable, open_results
 from lmdissect.shifts import ShiftConfig, measure_shifts
-from lmdissect.store import hash_file, open_artifact, write_json, write_table
+from lmdissect.store import hash_file, open_artifact, read_json, write_json, write_table
 from score_tables import ScoredText, documents_from_gains, save_scores
 
 HOSTILE = "<script>alert(1)</script>&\"'"
@@ -160,6 +161,46 @@ def test_an_experiment(tmp_path: Path) -> None:
     with pytest.raises(DamagedArtifactError):
         results.shifts  # noqa: B018
     assert "missing" in results._repr_html_()
+
+
+def test_what_failed_in_an_experiment_is_unavailable(tmp_path: Path) -> None:
+    folder = save_experiment(tmp_path / "out")
+    assert open_results(folder).unavailable == ()
+    failures = [{"node": "finetune/0123", "reason": "loss became NaN"}]
+    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "failures": failures})
+    assert open_results(folder).unavailable == tuple(failures)
+    assert "1 number not computed" not in repr(open_results(folder)), "a run is not one number"
+    assert "1 failure" in repr(open_results(folder))
+
+
+def test_a_damaged_table_is_shown_as_such(comparison: Path) -> None:
+    results = open_results(comparison)
+    (comparison / "gains.parquet").write_bytes(b"xx")
+    page = Cells(results._repr_html_())
+    assert page.texts[page.texts.index("gains") + 1] == "damaged"
+
+
+def test_a_calibration(tmp_path: Path) -> None:
+    with open_artifact(tmp_path, stage="calibration", config={}, inputs={}) as artifact:
+        artifact.write_table("goals.parquet", pa.table({"goal": ["coverage"]}))
+        artifact.finish(counts={}, details={}, files=["goals.parquet"])
+    results = open_results(tmp_path)
+    assert (results.kind, results.tables) == ("calibration", ("goals",))
+    assert "calibration of the instrument" in repr(results)
+
+
+def test_a_folder_of_results_names_them(comparison: Path, tmp_path: Path) -> None:
+    """The folder of a demo holds two comparisons and a study, the model that it trained, and no tables itself."""
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    comparison.rename(demo / "biomedical")
+    save_study(demo / "study")
+    save_scores(demo / "scores", [ScoredText("d", "original", "two words", (-1.0, -2.0))])
+    (demo / "broken").mkdir()
+    (demo / "broken" / "manifest.json").write_text("{", encoding="utf-8")
+    named = re.escape(f"{demo} holds no tables itself, and results inside: open one of {demo / 'biomedical'}, {demo / 'study'}")
+    with pytest.raises(UnreadableInputError, match=f"^{named}$"):
+        open_results(demo)
 
 
 def test_a_study(tmp_path: Path) -> None:

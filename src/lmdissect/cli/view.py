@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lmdissect.cli import options
+
 EXAMPLE = "Example: lmdissect view runs/study"
 
 
@@ -19,7 +21,10 @@ def run(
     from lmdissect.errors import InterruptedRunError
     from lmdissect.pipeline.viewing import ViewServer, open_view
 
-    server = ViewServer(open_view(folder), port)
+    view = open_view(folder)
+    for line in view.not_shown:
+        typer.echo(options.printable(f"no texts of {line}"), err=True)
+    server = ViewServer(view, port)
     typer.echo(f"serving {folder} at {server.url} (Ctrl-C ends it)")
     if browser:
         webbrowser.open(server.url)

@@ -1,6 +1,7 @@
 """The cloze artifact: terms, each with the text before it and the strings that compete for its place, and what two models make of them.
 
-    terms.parquet         one row per term: term_id, document_id, variant, kind, selections, context, true_term, other_term, distractors, copied, context_cut
+    terms.parquet         one row per term: term_id, document_id, variant, kind, selections, context, true_term, other_term, distractors, copied, context_cut,
+                          text_hash
     cloze.parquet, .csv   the table `cloze` of `lmdissect.formats.study_tables`
     scores/base, tuned*   scores artifacts of every context + candidate; `document_id` is the term's id, `variant` the candidate's name
 
@@ -38,6 +39,7 @@ _SCHEMA = pa.schema(
         ("distractors", pa.list_(pa.string())),
         ("copied", pa.bool_()),
         ("context_cut", pa.bool_()),
+        ("text_hash", pa.string()),
     ]
 )
 
@@ -58,6 +60,7 @@ class ClozeTerm:
         distractors: Terms of other documents.
         copied: Whether every content word of the true term, or of the other one, stands in the context already: it can be copied.
         context_cut: Whether the original has more text before the term than ``context``.
+        text_hash: SHA-256 (hex) of the original, by which a study knows whose document it is.
     """
 
     term_id: str
@@ -71,6 +74,7 @@ class ClozeTerm:
     distractors: tuple[str, ...]
     copied: bool
     context_cut: bool
+    text_hash: str
 
     @property
     def candidates(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ A study is made of runs: one tuned model against its base on one probe set. Runs
 manifest under `details.unavailable` (list of {table, experiment, point, probes, variant, reason}).
 
     runs             one row per run: experiment, point, fields, seed, probes, base_model, tuned_model, training_documents, num_target_tokens, num_documents,
-                     shift_folder, base_scores, tuned_scores (null where not kept)
+                     shift_folder, base_scores, tuned_scores (null where not kept): paths from the study's folder
     estimates        gains and shifts of every point, its seeds taken together (intervals over documents and, from two seeds on, over seeds)
     seeds            the same for every seed by itself
     curves           estimates along an axis (a varied field with more than one value, or `step` where a run was measured on its way); x null = all weights
@@ -23,8 +23,10 @@ manifest under `details.unavailable` (list of {table, experiment, point, probes,
     moved_tokens     token strings whose log-probability changed most
     statements       what may be said: one sentence per finding, with its verdict; written by rules from the numbers
 
-`verdict` is `moved` (the interval leaves out 0 and the adjusted p is below 1 - level), `not shown` (it does not), or `not measured` (with the reason in the sentence).
-Units: nats per token unless `normalization` says otherwise. Intervals are at `details.level`.
+`verdict` is `moved` (the interval has a width and leaves out 0, and the adjusted p is below 1 - level), `not shown` (it does not), or `not measured` (with the
+reason in the sentence).
+Units: nats per token unless `normalization` says otherwise. A table that gives each number once gives it per token, or per byte where tokenizers differ at its
+point or at one that it is compared with. Intervals are at `details.level`.
 """
 
 from pathlib import Path
@@ -35,10 +37,12 @@ import pyarrow.csv as pa_csv
 
 from lmdissect.store import ArtifactFolder, Manifest, read_artifact, read_table, write_bytes
 
-__all__ = ["ANALYSES", "SCHEMAS", "STAGE", "TABLES", "VERDICTS", "read_study_tables", "write_study_table"]
+__all__ = ["ANALYSES", "OVER_DOCUMENTS", "OVER_RUNS", "SCHEMAS", "STAGE", "TABLES", "VERDICTS", "read_study_tables", "write_study_table"]
 
 STAGE = "study"
 VERDICTS = ("moved", "not shown", "not measured")
+OVER_DOCUMENTS, OVER_RUNS = "documents", "documents and training runs"
+"""Values of `interval_over`: for the training runs at hand, or for others like them too."""
 ANALYSES = (
     "learned",
     "forgotten",
@@ -113,16 +117,40 @@ SCHEMAS = {
     ),
     "cumulative": _schema(**_POINT, **_VARIANT, position="i", **_COUNTS, share="f", ci_low="f", ci_high="f"),
     "tempo": _schema(
-        experiment="s", axis="s", group="s", probes="s", **_VARIANT, **_COUNTS, last_x="f", last_estimate="f", half_x="f", ci_low="f", ci_high="f"
+        experiment="s",
+        axis="s",
+        group="s",
+        probes="s",
+        **_VARIANT,
+        normalization="s",
+        **_COUNTS,
+        last_x="f",
+        last_estimate="f",
+        half_x="f",
+        ci_low="f",
+        ci_high="f",
+        interval_over="s",  # documents and training runs | documents
     ),
     "capacity": _schema(
-        experiment="s", group="s", probes="s", **_VARIANT, **_COUNTS, share_of_full="f", full_estimate="f", rank="f", ci_low="f", ci_high="f"
+        experiment="s",
+        group="s",
+        probes="s",
+        **_VARIANT,
+        normalization="s",
+        **_COUNTS,
+        share_of_full="f",
+        full_estimate="f",
+        rank="f",
+        ci_low="f",
+        ci_high="f",
+        interval_over="s",  # as in `tempo`
     ),
     "independence": _schema(
         **_POINT,
         training_corpus="s",
         compared_with="s",  # null: the shift after training on `training_corpus`; else that shift minus the one after training on this corpus
         **_VARIANT,
+        normalization="s",
         **_COUNTS,
         **_INTERVAL,
         **_TEST,
@@ -164,12 +192,13 @@ SCHEMAS = {
         variant="s",
         writer="s",
         kept_words_median="f",
+        normalization="s",
         **_COUNTS,
         **_INTERVAL,  # the control's own shift; other variants stand here for kept_words, with their shift against the original
         **_TEST,
     ),
-    "natural": _schema(**_POINT, kind="s", variant="s", **_COUNTS, **_INTERVAL, **_TEST),  # kind: natural | synthetic
-    "moved_documents": _schema(**_POINT, **_VARIANT, document_id="s", rank="i", shift="f", gain="f"),
+    "natural": _schema(**_POINT, kind="s", variant="s", normalization="s", **_COUNTS, **_INTERVAL, **_TEST),  # kind: natural | synthetic
+    "moved_documents": _schema(**_POINT, **_VARIANT, normalization="s", document_id="s", rank="i", shift="f", gain="f"),
     "moved_tokens": _schema(
         **_POINT,
         variant="s",

@@ -155,10 +155,10 @@ def _gguf_in_wheel(name: str) -> list[Path]:
     distribution = _distribution(name, name)
     whole = _files_named(distribution, _GGUF)
     required = [match.group() for line in distribution.requires or [] if (match := _REQUIRED_NAME.match(line))]
-    others = [_distribution(other, name) for other in required if other.startswith(f"{name}-part")] if not whole else []
+    others = [_distribution(other, name) for other in required if _normalized(other).startswith(f"{_normalized(name)}-part")] if not whole else []
     parts = [path for part in (distribution, *others) for path in _files_named(part, _GGUF_PART)] if not whole else []
-    parts.sort(key=lambda path: path.name)
-    numbers = [int(path.suffix.removeprefix(".part")) for path in parts]
+    parts.sort(key=lambda path: (path.stem, _part_number(path)))  # by number: as text, part10 stands before part2
+    numbers = [_part_number(path) for path in parts]
     if parts and (len({path.stem for path in parts}) > 1 or numbers != list(range(len(parts)))):
         message = f"wheel:{name}: the parts of its GGUF file do not follow on one another: {', '.join(path.name for path in parts)}"
         raise ModelReferenceError(message)
@@ -168,11 +168,20 @@ def _gguf_in_wheel(name: str) -> list[Path]:
     return whole or parts
 
 
+def _part_number(path: Path) -> int:
+    return int(path.suffix.removeprefix(".part"))
+
+
+def _normalized(name: str) -> str:
+    """A package's name as installers compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _distribution(name: str, wheel: str) -> importlib.metadata.Distribution:
     try:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
-        install = _WHEELS.get(name, f"pip install --no-deps {name}")
+        install = _WHEELS.get(_normalized(name), f"pip install --no-deps {name}")
         missing = "the package is not installed" if name == wheel else f"its part {name} is not installed"
         message = f"wheel:{wheel}: {missing}: {install}"
         raise MissingDependencyError(message) from error

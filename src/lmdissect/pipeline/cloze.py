@@ -18,6 +18,7 @@ from lmdissect.formats.study_tables import SCHEMAS, write_study_table
 from lmdissect.interrupts import StopRequest
 from lmdissect.models import TrustOptions, resolve_together
 from lmdissect.models.processes import ask_main_process
+from lmdissect.pipeline.cloze_names import BETWEEN_MODELS
 from lmdissect.pipeline.cloze_terms import ClozeConfig, draw_terms
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import ProbeSet
@@ -123,7 +124,7 @@ def _write(request: ClozeRequest, terms: Sequence[ClozeTerm], not_drawn: Mapping
     base, *tuned = [read_scores(folder / "scores" / name) for name in _models(request)]
     labels = {
         "experiment": request.experiment,
-        "point": ", ".join(table.model for table in tuned) if request.point is None else request.point,
+        "point": BETWEEN_MODELS.join(table.model for table in tuned) if request.point is None else request.point,
         "probes": request.probe_set.source if request.probes is None else request.probes,
     }
     config = {"cloze": request.cloze.model_dump(mode="json"), "shift": request.shift.model_dump(mode="json"), **labels}

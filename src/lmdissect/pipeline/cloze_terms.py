@@ -17,7 +17,7 @@ from lmdissect.factors import ORIGINAL
 from lmdissect.formats.cloze_terms import ClozeTerm
 from lmdissect.records import ProbeSet
 from lmdissect.shifts.fact_tokens import EDGES, FUNCTION_WORDS, SELECTIONS, holds_key_term, holds_named_term, holds_number
-from lmdissect.store import seeded_rank
+from lmdissect.store import hash_text, seeded_rank
 
 __all__ = ["ClozeConfig", "draw_terms"]
 
@@ -228,6 +228,7 @@ def _term(place: _Place, number: int, original: str, pool: _Pool, config: ClozeC
         distractors=pool.distractors(place, original, config.num_candidates - named),
         copied=any(_stands_in(term, context) for term in (place.true_term, place.other_term) if term is not None),
         context_cut=context_start > 0,
+        text_hash=hash_text(original),
     )
 
 

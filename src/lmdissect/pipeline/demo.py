@@ -58,7 +58,7 @@ def run_demo(folder: Path, *, progress: Progress | None = None, stop: StopReques
     shown.say("3/4 general probes: what moved elsewhere?")
     forgetting = compare(_request("general", str(tuned), [corpus]), folder / "general", progress=shown, stop=stop)
     shown.say("4/4 the study of both")
-    study = make_study([learning.folder, forgetting.folder], folder / "study", replace=True, progress=shown)
+    study = make_study([learning.folder, forgetting.folder], folder / "study", replace=True, progress=shown, stop=stop)
     return DemoSummary(learning, forgetting, study)
 
 

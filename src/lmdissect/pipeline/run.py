@@ -88,7 +88,7 @@ def run_experiment(
     with lock_folder(output_folder(out)):
         missing = missing_nodes(study)
         if not missing and same_as_before(study, out):
-            return _summary(study, _make_study(experiment, shown, wanted=study_wanted), reused=True, num_made=0, failures=())
+            return _summary(study, _make_study(experiment, shown, stop, wanted=study_wanted), reused=True, num_made=0, failures=())
         changes = changes_of_points(study, {node.key for node in missing}, read_points(out))
         note_points(study, out)
         schedule = ScheduleSummary()
@@ -105,17 +105,17 @@ def run_experiment(
                 executor.close()
         failures = tuple(schedule.failures.values())
         tables = write_tables(study, out, failures, source=source, durations_s=schedule.done, figures=lambda tables: _figures(study, tables))
-        made = _make_study(experiment, shown, wanted=study_wanted)
+        made = _make_study(experiment, shown, stop, wanted=study_wanted)
     return _summary(study, made, reused=False, num_made=len(schedule.done), failures=failures, tables=tables)
 
 
-def _make_study(experiment: Experiment, progress: Progress, *, wanted: bool) -> Path | str | None:
+def _make_study(experiment: Experiment, progress: Progress, stop: StopRequest | None, *, wanted: bool) -> Path | str | None:
     """The report of the study of all runs, or why there is none: the tables stand without it. None where it is not wanted."""
     if not wanted:
         return None
     out = experiment.out_folder
     try:
-        return make_study([out], out / STUDY, config=experiment.shift, replace=True, progress=progress).report
+        return make_study([out], out / STUDY, config=experiment.shift, replace=True, progress=progress, stop=stop).report
     except InterruptedRunError:
         raise
     except LmdissectError as error:

@@ -9,10 +9,15 @@
 
 Only 127.0.0.1 is listened on. The token in the path is drawn anew each time, so that no other page in the browser can guess the address; a request whose Host is
 not this address is refused, which stops a foreign name that resolves here.
+
+The folder may be somebody else's, so what it holds is trusted with nothing: a file is served only if it lies inside the folder, wherever the manifest, the report or a
+symbolic link says it is, and every answer carries a content security policy. A report.html stands in a sandbox of its own origin, so that no script in it can ask this
+server for anything.
 """
 
 import hmac
 import json
+import os
 import secrets
 import threading
 from collections import OrderedDict
@@ -37,11 +42,19 @@ from lmdissect.report.study.page import PageParts, write_study_page, write_texts
 from lmdissect.report.study.sections import build_sections
 from lmdissect.report.study.texts import RunTexts, TextPieces, read_run_texts
 from lmdissect.store import Manifest, read_json, read_manifest
+from lmdissect.wording import format_count
 
 __all__ = ["View", "ViewServer", "open_view"]
 
 _HELD_RUNS = 2
+_NAMED_RUNS = 20
 _KINDS = {".html": "text/html", ".csv": "text/csv", ".png": "image/png", ".svg": "image/svg+xml", ".pdf": "application/pdf", ".tex": "text/plain"}
+_LOCKED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_OWN_PAGE = f"{_LOCKED}; script-src 'unsafe-inline'; connect-src 'self'"
+"""Of the page that this program writes, whose own policy narrows it to the hashes of its scripts and styles."""
+_PAGE_OF_THE_FOLDER = f"{_LOCKED}; script-src 'unsafe-inline'; sandbox allow-scripts allow-downloads"
+_POLICIES = {".html": _PAGE_OF_THE_FOLDER, ".pdf": "frame-ancestors 'none'"}
+"""By ending. A PDF's viewer is part of the browser, and some do not show it under a policy."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -57,10 +70,13 @@ class _HeldRun:
 
 
 class View:
-    """What is served: the page, the files beside it, and the runs, of which the last few asked for are held in memory."""
+    """What is served: the page, the files beside it, and the runs, of which the last few asked for are held in memory.
 
-    def __init__(self, page: str, runs: Sequence[ExplorerSource], files: Mapping[str, Path]) -> None:
-        self.page, self.runs, self.files = page, list(runs), dict(files)
+    ``not_shown`` has a line for every run whose texts cannot be shown, with the reason.
+    """
+
+    def __init__(self, page: str, runs: Sequence[ExplorerSource], files: Mapping[str, Path], not_shown: Sequence[str] = ()) -> None:
+        self.page, self.runs, self.files, self.not_shown = page, list(runs), dict(files), tuple(not_shown)
         self._held: OrderedDict[int, _HeldRun] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -143,10 +159,9 @@ def open_view(folder: Path) -> View:
     files = _listed_files(folder, manifest)
     if manifest.stage == study_tables.STAGE:
         content = read_study_content(folder)
-        runs = _study_runs(folder, content.tables["runs"])
-        missing = "No run keeps its scores, so there are no texts to show." if not runs else ""
-        parts = PageParts(content, overview_chart(content), build_sections(content), no_texts=missing, served=bool(runs))
-        return View(write_study_page(parts), runs, files)
+        runs, not_shown = _study_runs(folder, content.tables["runs"])
+        parts = PageParts(content, overview_chart(content), build_sections(content), no_texts=_no_texts(not_shown), served=bool(runs))
+        return View(write_study_page(parts), runs, files, not_shown)
     if manifest.stage == shift_tables.STAGE:
         source = _kept_scores(folder, f"{_model(manifest, 'base_model')} to {_model(manifest, 'tuned_model')}")
         if source is None:
@@ -162,36 +177,60 @@ def _model(manifest: Manifest, key: str) -> str:
 
 
 def _listed_files(folder: Path, manifest: Manifest) -> dict[str, Path]:
-    """Files that may be asked for by name: those of the artifact and of its report, and no others."""
-    names = set(manifest.files)
-    with suppress(DamagedArtifactError, UnreadableInputError, AttributeError):  # no report yet: its files are simply not there
+    """Files that may be asked for by name: those of the artifact and of its report that lie inside the folder, and no others."""
+    names: set[object] = set(manifest.files)
+    with suppress(DamagedArtifactError, UnreadableInputError, AttributeError, TypeError):  # no report yet, or one of another form
         names |= set(read_json(folder / "report.json").get("files", {}))
-    return {name: folder / name for name in names if Path(name).suffix in _KINDS and (folder / name).is_file()}
+    return {name: folder / name for name in names if isinstance(name, str) and Path(name).suffix in _KINDS and _is_file_inside(folder, name)}
 
 
-def _study_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[ExplorerSource]:
-    """Runs whose scores are kept: where the table says so, or beside the run's shifts."""
-    runs = []
+def _is_file_inside(folder: Path, name: str) -> bool:
+    """Whether ``name`` is a file of the folder, symbolic links followed. The names come from the folder itself: `..` and the like are no names of its files."""
+    try:
+        return (folder / name).resolve().is_relative_to(folder.resolve()) and (folder / name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a null character
+        return False
+
+
+def _study_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[list[ExplorerSource], list[str]]:
+    """Runs whose scores are kept, where the table says so or beside the run's shifts; and a line for each that cannot be shown, with the reason."""
+    runs, not_shown = [], []
     for row in rows:
         label = f"{row['experiment']}: {row['point']}, seed {row['seed']} ({row['probes']})"
-        named = [_find(folder, row.get(name)) for name in ("base_scores", "tuned_scores")]
-        if named[0] is not None and named[1] is not None:
+        named = [_as_seen_from(folder, row.get(name)) for name in ("base_scores", "tuned_scores")]
+        shifts = _as_seen_from(folder, row["shift_folder"])
+        beside = None if shifts is None else _kept_scores(shifts, label)
+        if named[0] is not None and named[1] is not None and all(map(_is_finished, named)):
             runs.append(ExplorerSource(named[0], named[1], label))
-        elif (shifts := _find(folder, row["shift_folder"])) is not None and (source := _kept_scores(shifts, label)) is not None:
-            runs.append(source)
-    return runs
+        elif beside is not None:
+            runs.append(beside)
+        else:
+            gone = [path for path in (*named, shifts) if path is not None and not _is_finished(path)]
+            reason = f"nothing finished in {gone[0]}: put it back, or make the study again in a new folder" if gone else "its scores were not kept"
+            not_shown.append(f"{label}: {reason}")
+    return runs, not_shown
 
 
-def _find(folder: Path, name: str | None) -> Path | None:
-    """A finished artifact's folder that a table names, as it is or from the study's folder."""
-    if not name:
-        return None
-    return next((path for path in (Path(name), folder / name) if (path / "manifest.json").is_file()), None)
+def _as_seen_from(folder: Path, name: str | None) -> Path | None:
+    """A folder that a table names by its path from the study's, which was written with all symbolic links followed."""
+    return Path(os.path.normpath(folder.resolve() / name)) if name else None
+
+
+def _is_finished(path: Path | None) -> bool:
+    return path is not None and (path / "manifest.json").is_file()
+
+
+def _no_texts(not_shown: Sequence[str]) -> str:
+    """What the page says of runs that cannot be shown; nothing where there are none."""
+    if not not_shown:
+        return ""
+    more = f"; and {len(not_shown) - _NAMED_RUNS} more" if len(not_shown) > _NAMED_RUNS else ""
+    return f"Texts cannot be shown of {format_count(len(not_shown), 'run')}: {'; '.join(not_shown[:_NAMED_RUNS])}{more}."
 
 
 def _kept_scores(folder: Path, label: str) -> ExplorerSource | None:
     base, tuned = folder / "scores" / "base", folder / "scores" / "tuned"
-    return ExplorerSource(base, tuned, label) if all((path / "manifest.json").is_file() for path in (base, tuned)) else None
+    return ExplorerSource(base, tuned, label) if _is_finished(base) and _is_finished(tuned) else None
 
 
 class ViewServer:
@@ -266,9 +305,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, name: str, parameters: Mapping[str, str]) -> None:
         view = self.server.view
         if not name:
-            self._send(HTTPStatus.OK, "text/html", view.page.encode())
+            self._send(HTTPStatus.OK, "text/html", view.page.encode(), _OWN_PAGE)
         elif name in view.files:
-            self._send(HTTPStatus.OK, _KINDS[Path(name).suffix], view.files[name].read_bytes())
+            ending = Path(name).suffix
+            self._send(HTTPStatus.OK, _KINDS[ending], view.files[name].read_bytes(), _POLICIES.get(ending, _LOCKED))
         else:
             self._send(
                 HTTPStatus.OK,
@@ -276,10 +316,11 @@ class _Handler(BaseHTTPRequestHandler):
                 json.dumps(view.answer(name, parameters), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"),
             )
 
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+    def _send(self, status: HTTPStatus, kind: str, body: bytes, policy: str = _LOCKED) -> None:
+        own = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), "Content-Security-Policy": policy}
         try:
             self.send_response(status)
-            for header, value in {**_HEADERS, "Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}.items():
+            for header, value in {**_HEADERS, **own}.items():
                 self.send_header(header, value)
             self.end_headers()
             self.wfile.write(body)

@@ -46,14 +46,19 @@ class Captions:
 
     def verdict(self) -> str:
         """The first sentence of the page."""
-        judged = [goal for goal in self._tables["goals"] if goal["is_met"] is not None]
+        goals = self._tables["goals"]
+        judged = [goal for goal in goals if goal["is_met"] is not None]
         missed = [goal["name"] for goal in judged if not goal["is_met"]]
-        if len(judged) < len(self._tables["goals"]):
+        if not any(goal["name"] == "size" and goal["is_met"] for goal in goals):
             return "This was a small run: it shows that every part works. How far the numbers can be trusted is for the full calibration to say."
+        left = [goal["name"] for goal in goals if goal["is_met"] is None]
+        unjudged = f" Not judged, because nothing was measured: {join_words(left)}." if left else ""
         if not missed:
-            return f"All {len(judged)} goals were met: where the truth is known, the instrument finds it, and its intervals mean what they say."
+            all_met = f"All {len(judged)} goals that could be judged were met" if left else f"All {len(judged)} goals were met"
+            return f"{all_met}: where the truth is known, the instrument finds it, and its intervals mean what they say.{unjudged}"
         return (
             f"{len(judged) - len(missed)} of {len(judged)} goals were met; missed: {join_words(missed)}. What that means for a report is said below."
+            f"{unjudged}"
         )
 
     def recovery(self) -> str:

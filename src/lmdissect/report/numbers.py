@@ -14,6 +14,7 @@ from lmdissect.wording import (
     format_plain,
     format_share,
     format_signed,
+    print_x,
     share_parts,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "format_plain",
     "format_share",
     "format_signed",
+    "print_x",
     "share_parts",
 ]

@@ -29,7 +29,8 @@ __all__ = ["write_page"]
 
 _TEMPLATES = "templates"
 _GLUED = (
-    (re.compile(r"(\[[\u2212\d.,]+), ([\u2212\d.,]+\])"), "\\1,\u00a0\\2"),
+    (re.compile(r"([<>]) (\u2212?\d[\d.,]*[,\]])"), "\\1\u00a0\\2"),
+    (re.compile(r"(\[[<>\u2212\d.,\u00a0]+), ([<>\u2212\d.,\u00a0]+\])"), "\\1,\u00a0\\2"),
     (re.compile(r"(\d) (nats/|%)"), "\\1\u00a0\\2"),
     (re.compile(r"\bp ([=<]) (\d)"), "p\u00a0\\1\u00a0\\2"),
 )

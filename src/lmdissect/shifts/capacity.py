@@ -2,10 +2,15 @@
 
     rank(q) = min { rank : shift(rank) / shift(all weights) >= q },   q = 1/2 and 9/10, over the ranks that were measured
 
-The interval is read off the same number in draws of documents (all points share each draw; seeds are taken together as they are): the smallest ranks that at
-least 2.5 % and 97.5 % of the draws do not exceed. A draw in which no measured rank reaches the share counts as above all of them; where that is so for the
-upper end, the interval is open: it is left out, and listed with its lower end. There is no number where no rank reaches the share, or where the interval of
-full finetuning's shift covers 0.
+Interval. Where every point has the same seeds, at least two, it is over documents and training runs: every rank has a margin
+
+    m_sd(rank) = shift_sd(rank) - q shift_sd(all weights)        turned so that the shift of full finetuning is positive
+
+whose mean over crossed documents and seeds has the interval of `seeds`. It reaches from the smallest rank at which that interval's upper end is at least 0 to
+the smallest at which its lower end is. Else it is over documents, for these training runs, and read off the same number in draws of documents (all points
+share each draw; seeds are taken together as they are): the smallest ranks that at least 2.5 % and 97.5 % of the draws do not exceed. `interval_over`
+says which. A rank that no measured one is counts as above all of them; where the upper end is such, the interval is open: it is left out, and listed with
+its lower end. There is no number where no rank reaches the share, or where the interval of full finetuning's shift covers 0.
 
 Shape letters: S seeds, D documents, P points of a curve, R draws.
 """
@@ -15,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS
 from lmdissect.records import StudyGap
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.curves import RANK, Curve, shared_values
@@ -22,7 +28,7 @@ from lmdissect.shifts.estimate import MIN_DOCUMENTS, resample_means
 from lmdissect.shifts.resampling import Floats
 from lmdissect.shifts.seeds import estimate_crossed
 
-__all__ = ["SHARES_OF_FULL", "capacity_rows", "smallest_ranks"]
+__all__ = ["SHARES_OF_FULL", "capacity_rows", "rank_interval", "smallest_ranks"]
 
 SHARES_OF_FULL = (0.5, 0.9)
 
@@ -56,25 +62,23 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
     """Rows of one variant and reference, and reasons for what is missing."""
     if not all((variant, reference) in panel.pairings for panel in curve.panels):
         return [], ["not every point of the curve has it"]
-    values, num_left_out = shared_values(curve.panels, variant, reference)
-    reasons = [f"{num_left_out} documents that not every point has are left out"] if num_left_out else []
-    if values[0].shape[1] < MIN_DOCUMENTS:
-        return [], [*reasons, f"{values[0].shape[1]} documents are common to all points; at least {MIN_DOCUMENTS} are needed"]
+    shared = shared_values(curve.panels, variant, reference)
+    values, num_documents, reasons = shared.values, shared.values[0].shape[1], list(shared.left_out)
+    if num_documents < MIN_DOCUMENTS:
+        return [], [*reasons, f"{num_documents} documents are common to all points; at least {MIN_DOCUMENTS} are needed"]
     full = estimate_crossed(values[-1], config)
     if full.covers_zero:
         reason = f"the interval of full finetuning's shift [{full.ci_low:.4g}, {full.ci_high:.4g}] covers 0: a share of it has no meaning"
         return [], [*reasons, reason]
     ranks_P = np.array([x for x, _ in curve.measured])
-    seed_means_DP = np.stack([shift_SD.mean(axis=0) for shift_SD in values], axis=1)
-    drawn_RP = resample_means(seed_means_DP, config, "curve")
+    means_1P = np.array([[shift_SD.mean() for shift_SD in values]])
     rows: list[dict[str, Any]] = []
     for share in SHARES_OF_FULL:
-        rank = float(smallest_ranks(ranks_P, seed_means_DP.mean(axis=0)[None], share)[0])
+        rank = float(smallest_ranks(ranks_P, means_1P, share)[0])
         if np.isinf(rank):
             reasons.append(f"no measured rank up to {ranks_P[-1]:g} reaches {share:.0%} of full finetuning's shift")
             continue
-        tail = (1.0 - config.level) / 2.0
-        low, high = np.quantile(smallest_ranks(ranks_P, drawn_RP, share), [tail, 1.0 - tail], method="inverted_cdf")
+        low, high = (rank_interval if shared.seeds else _interval_over_documents)(ranks_P, values, share, config)
         if np.isinf(high):
             reasons.append(
                 f"interval of the rank that reaches {share:.0%}: from {low:g} to above {ranks_P[-1]:g}, the largest measured, so it is left out"
@@ -87,16 +91,43 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
                 "variant": variant,
                 "factor": curve.panels[-1].factors[variant],
                 "reference": reference,
-                "num_seeds": min(len(panel.seeds) for panel in curve.panels),
-                "num_documents": values[0].shape[1],
+                "normalization": shared.normalization,
+                "num_seeds": min(len(shift_SD) for shift_SD in values),
+                "num_documents": num_documents,
                 "share_of_full": share,
                 "full_estimate": full.estimate,
                 "rank": rank,
-                "ci_low": None if np.isinf(high) else float(low),
-                "ci_high": None if np.isinf(high) else float(high),
+                "ci_low": None if np.isinf(high) else low,
+                "ci_high": None if np.isinf(high) else high,
+                "interval_over": OVER_RUNS if shared.seeds else OVER_DOCUMENTS,
             }
         )
     return rows, reasons
+
+
+def rank_interval(ranks_P: Floats, values: Sequence[Floats], share: float, config: ShiftConfig) -> tuple[float, float]:
+    """Interval of the smallest rank that reaches ``share`` of full finetuning's shift, over documents and training runs; infinite ends where none does.
+
+    Args:
+        ranks_P: Ascending.
+        values: Shifts at every rank, and last those of full finetuning, shape (S, D) each, of the same seeds and documents.
+        share: For example 0.5.
+        config: Level of the interval.
+    """
+    full_SD = values[-1]
+    sign = np.sign(full_SD.mean())
+    margins = [estimate_crossed(sign * (shift_SD - share * full_SD), config) for shift_SD in values[:-1]]
+    ends = ([margin.ci_high for margin in margins], [margin.ci_low for margin in margins])
+    low, high = (next((rank for rank, bound in zip(ranks_P.tolist(), bounds, strict=True) if bound >= 0.0), np.inf) for bounds in ends)
+    return low, high
+
+
+def _interval_over_documents(ranks_P: Floats, values: Sequence[Floats], share: float, config: ShiftConfig) -> tuple[float, float]:
+    seed_means_DP = np.stack([shift_SD.mean(axis=0) for shift_SD in values], axis=1)
+    tail = (1.0 - config.level) / 2.0
+    drawn_R = smallest_ranks(ranks_P, resample_means(seed_means_DP, config, "curve"), share)
+    low, high = np.quantile(drawn_R, [tail, 1.0 - tail], method="inverted_cdf").tolist()
+    return low, high
 
 
 def smallest_ranks(ranks_P: Floats, shifts_RP: Floats, share: float) -> Floats:

@@ -21,7 +21,7 @@ from lmdissect.shifts.panel import Panel
 from lmdissect.shifts.resampling import Floats
 from lmdissect.store.fingerprint import canonical_json
 
-__all__ = ["RANK", "STEP", "Curve", "curve_rows", "find_curves", "shared_values"]
+__all__ = ["RANK", "STEP", "Curve", "SharedShifts", "curve_rows", "find_curves", "shared_normalization", "shared_values"]
 
 STEP = "step"
 RANK = "finetune.lora.rank"
@@ -30,6 +30,7 @@ _MIX = "corpus.mix.share"
 _NOT_TRAINING = ("corpus.on_overlap",)
 _OF_ADAPTERS = ("finetune.learning_rate", "finetune.lora")
 _SHOWN_CHARS = 40
+_SEVERAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,27 +184,58 @@ def curve_rows(curves: Sequence[Curve], rows_of: Mapping[Panel, Sequence[Mapping
     return rows
 
 
-def shared_values(panels: Sequence[Panel], variant: str, reference: str) -> tuple[list[Floats], int]:
-    """Shifts of the documents that all points of a curve have, per token (per byte where tokenizers differ).
+@dataclass(frozen=True, slots=True)
+class SharedShifts:
+    """Shifts of one variant at all points of a curve, in one unit and over the same documents.
+
+    Attributes:
+        values: Shape (S, D) for every point, without NaN, documents in the same order.
+        normalization: Their unit: per token where every point has it, else per byte.
+        seeds: Seeds that every point has, where there are at least two: then the rows of `values` are these, at every point. Else empty, and every point has
+            its own.
+        left_out: What not every point has, in words; empty if nothing.
+    """
+
+    values: tuple[Floats, ...]
+    normalization: str
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
+
+
+def shared_values(panels: Sequence[Panel], variant: str, reference: str) -> SharedShifts:
+    """Shifts of the documents, and where there are several the seeds, that all points of a curve have.
 
     Args:
         panels: The points.
         variant: Variant; every point has it.
         reference: ``original`` or ``control``.
-
-    Returns:
-        Shape (S, D) for every point, without NaN, documents in the same order; and how many documents were left out because some point lacks them.
     """
-    shifts = [panel.shift(panel.normalizations[0], variant, reference) for panel in panels]
-    present = [~np.isnan(shift_SD[0]) for shift_SD in shifts]
-    having = [set(_chosen(panel.document_ids, here_D)) for panel, here_D in zip(panels, present, strict=True)]
+    normalization = shared_normalization(panels)
+    seeds = tuple(seed for seed in panels[0].seeds if all(seed in panel.seeds for panel in panels))
+    if len(seeds) < _SEVERAL:
+        seeds = ()
+    shifts = [panel.shift(normalization, variant, reference) for panel in panels]
+    having = [set(_chosen(panel.document_ids, ~np.isnan(shift_SD[0]))) for panel, shift_SD in zip(panels, shifts, strict=True)]
     shared = set.intersection(*having)
-    values: list[Floats] = []
     order = [name for name in panels[0].document_ids if name in shared]
+    values: list[Floats] = []
     for panel, shift_SD in zip(panels, shifts, strict=True):
         index = {name: number for number, name in enumerate(panel.document_ids)}
-        values.append(shift_SD[:, [index[name] for name in order]])
-    return values, len(set.union(*having)) - len(shared)
+        rows = [panel.seeds.index(seed) for seed in seeds or panel.seeds]
+        values.append(shift_SD[np.ix_(rows, [index[name] for name in order])])
+    num_documents = len(set.union(*having)) - len(shared)
+    num_runs = sum(len(panel.seeds) - len(seeds) for panel in panels) if seeds else 0
+    left_out = [
+        f"{number} {what} that not every point has are left out"
+        for number, what in ((num_documents, "documents"), (num_runs, "runs of seeds"))
+        if number
+    ]
+    return SharedShifts(tuple(values), normalization, seeds, tuple(left_out))
+
+
+def shared_normalization(panels: Sequence[Panel]) -> str:
+    """The first normalization, in the order in which they are shown, that all points have: per token, or per byte where some point's tokenizers differ."""
+    return next(name for name in panels[0].normalizations if all(name in panel.normalizations for panel in panels))
 
 
 def _chosen(names: Sequence[str], here_D: Any) -> Iterator[str]:  # noqa: ANN401 - a boolean array

@@ -1,13 +1,13 @@
 """Shift on fact tokens for a point whose runs differ in the seed: the values of `fact_tokens` in every document, under every seed.
 
-A point with one seed keeps the rows of its run. Holm's adjustment is over the variants of one point, selection and statistic, as for one run: each factual
+A point with one seed has the rows of its run. Holm's adjustment is over the variants of one point, selection and statistic, as for one run: each factual
 variant has one headline, all changed words, mean.
 
 Shape letters: S seeds, D documents.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,19 @@ from lmdissect.shifts.position_seeds import align_documents
 from lmdissect.shifts.resampling import Floats, holm
 from lmdissect.shifts.run_tokens import RunTokens
 from lmdissect.shifts.seeds import estimate_crossed
-from lmdissect.store import read_table
 
 __all__ = ["facts_of_one_run", "facts_over_seeds"]
 
 _CONTRASTS = ("base_contrast", "tuned_contrast")
 
 
-def facts_of_one_run(panel: Panel) -> list[dict[str, Any]]:
-    """Rows of the table `facts` for a point with one seed: those of its run."""
-    rows = read_table(panel.runs[0].shift_folder / "fact_tokens.parquet").to_pylist()
-    return _with_holm([{**{name: value for name, value in row.items() if name not in _CONTRASTS}, "num_seeds": 1} for row in rows])
+def facts_of_one_run(fact_tokens: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the table `facts` for a point with one seed.
+
+    Args:
+        fact_tokens: Rows of the table `fact_tokens` of its run.
+    """
+    return _with_holm([{**{name: value for name, value in row.items() if name not in _CONTRASTS}, "num_seeds": 1} for row in fact_tokens])
 
 
 def facts_over_seeds(panel: Panel, tokens: Sequence[RunTokens], config: ShiftConfig) -> tuple[list[dict[str, Any]], list[StudyGap]]:

@@ -6,6 +6,9 @@
 If factors are independent, training on casual rewrites changes the style shift and leaves the others where they were. Holm over all cells of one
 experiment and probe set, and over all its differences.
 
+All numbers of one matrix are in one unit: per token, or per byte where some point of it has no numbers per token. A difference takes the same reference on both
+sides: where the headline is net of the control, and the two points do not have the same control, both are taken against the original, and that is listed.
+
 Corpora of one source are named ``SOURCE: VARIANT``; a difference is taken against ``SOURCE: original``.
 
 Shape letters: S seeds, D documents.
@@ -16,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from lmdissect.factors import ORIGINAL
+from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import StudyGap
 from lmdissect.shifts.config import ShiftConfig
+from lmdissect.shifts.curves import shared_normalization
 from lmdissect.shifts.estimate import MIN_DOCUMENTS
 from lmdissect.shifts.panel import Panel
 from lmdissect.shifts.resampling import Floats, holm
@@ -30,6 +34,7 @@ _CORPUS_FIELDS = frozenset({"corpus.files", "corpus.probe_set", "corpus.variant"
 """Settings that say what is trained on, and what is done about probes in it, which has no part in training."""
 
 _SEPARATOR = ": "
+_RAW = "original"
 
 
 def corpus_name(source: str, variant: str) -> str:
@@ -51,18 +56,18 @@ def independence_rows(
     for row in estimates:
         if row["statistic"] == "shift" and row["is_headline"]:
             rows_of.setdefault((row["experiment"], row["point"], row["probes"]), []).append(row)
-    rows: list[dict[str, Any]] = []
+    families: dict[tuple[str, str], tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
     gaps: list[StudyGap] = []
     for group in _matrices(panels):
-        cells = [_cell(panel, row) for panel in group for row in rows_of.get((panel.experiment, panel.point, panel.probes), []) if _shown(panel, row)]
-        differences: list[dict[str, Any]] = []
+        normalization = shared_normalization(group)
+        cells, differences = families.setdefault((group[0].experiment, group[0].probes), ([], []))
         for panel in group:
-            baseline = _baseline(panel, group)
-            if baseline is not None:
-                found, missing = _differences(panel, baseline, config)
-                differences += found
-                gaps += missing
-        rows += [*_with_holm(cells), *_with_holm(differences)]
+            own = rows_of.get((panel.experiment, panel.point, panel.probes), [])
+            cells += [_cell(panel, row) for row in own if row["normalization"] == normalization]
+            found, missing = _against_originals(panel, group, normalization, config)
+            differences += found
+            gaps += missing
+    rows = [row for cells, differences in families.values() for row in (*_with_holm(cells), *_with_holm(differences))]
     return rows, gaps
 
 
@@ -76,12 +81,8 @@ def _matrices(panels: Sequence[Panel]) -> list[list[Panel]]:
     return [group for group in groups.values() if len({panel.runs[0].training_corpus for panel in group}) > 1]
 
 
-def _shown(panel: Panel, row: Mapping[str, Any]) -> bool:
-    return bool(row["normalization"] == panel.normalizations[0])
-
-
 def _cell(panel: Panel, row: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("variant", "factor", "reference", "num_seeds", "num_documents", "estimate", "ci_low", "ci_high", "p_value")
+    names = ("variant", "factor", "reference", "normalization", "num_seeds", "num_documents", "estimate", "ci_low", "ci_high", "p_value")
     return {**_labels(panel), "compared_with": None, **{name: row[name] for name in names}}
 
 
@@ -89,41 +90,54 @@ def _labels(panel: Panel) -> dict[str, Any]:
     return {"experiment": panel.experiment, "point": panel.point, "probes": panel.probes, "training_corpus": panel.runs[0].training_corpus}
 
 
-def _baseline(panel: Panel, group: Sequence[Panel]) -> Panel | None:
-    """The point that trained on the originals of the same source."""
-    source, separator, variant = (panel.runs[0].training_corpus or "").rpartition(_SEPARATOR)
-    if not separator or variant == ORIGINAL:
-        return None
-    return next((other for other in group if other.runs[0].training_corpus == corpus_name(source, ORIGINAL)), None)
+def _against_originals(panel: Panel, group: Sequence[Panel], normalization: str, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[StudyGap]]:
+    """Differences to the point that trained on the originals of the same source; nothing for corpora that are no rewrites."""
+    source, separator, rewrite = (panel.runs[0].training_corpus or "").rpartition(_SEPARATOR)
+    if not separator or rewrite == ORIGINAL:
+        return [], []
+    wanted = corpus_name(source, ORIGINAL)
+    baseline = next((other for other in group if other.runs[0].training_corpus == wanted), None)
+    if baseline is None:
+        return [], [_gap(panel, "all", wanted, "no such point that is otherwise alike")]
+    return _differences(panel, baseline, normalization, config)
 
 
-def _differences(panel: Panel, baseline: Panel, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[StudyGap]]:
+def _differences(panel: Panel, baseline: Panel, normalization: str, config: ShiftConfig) -> tuple[list[dict[str, Any]], list[StudyGap]]:
+    corpus = str(baseline.runs[0].training_corpus)
+    seeds = [seed for seed in panel.seeds if seed in baseline.seeds]
+    if not seeds:
+        return [], [_gap(panel, "all", corpus, "the two points have no training seed in common")]
     rows: list[dict[str, Any]] = []
     gaps: list[StudyGap] = []
-    seeds = [seed for seed in panel.seeds if seed in baseline.seeds]
     documents = [name for name in panel.document_ids if name in set(baseline.document_ids)]
     lost = (len(panel.seeds) + len(baseline.seeds) - 2 * len(seeds), len(panel.document_ids) + len(baseline.document_ids) - 2 * len(documents))
     if any(lost):
-        reason = f"difference to {baseline.runs[0].training_corpus}: {lost[0]} runs and {lost[1]} documents that only one of the two points has take no part"
-        gaps.append(StudyGap("independence", panel.experiment, panel.point, panel.probes, "all", reason))
-    for variant, reference in panel.headline.items():
-        if variant not in baseline.factors or not seeds:
+        gaps.append(_gap(panel, "all", corpus, f"{lost[0]} runs and {lost[1]} documents that only one of the two points has take no part"))
+    for variant, headline in panel.headline.items():
+        if variant not in baseline.factors:
+            gaps.append(_gap(panel, variant, corpus, "that point has no such variant"))
             continue
-        here, there = (_chosen(point, variant, reference, seeds, documents) for point in (panel, baseline))
+        reference = headline
+        if headline == CONTROL and (panel.control is None or panel.control != baseline.control):
+            reference = _RAW
+            gaps.append(
+                _gap(panel, variant, corpus, "both are taken against the original: without one control for both points net shifts take no part")
+            )
+        here, there = (_chosen(point.shift(normalization, variant, reference), point, seeds, documents) for point in (panel, baseline))
         present_D = ~(np.isnan(here).any(axis=0) | np.isnan(there).any(axis=0))
         if present_D.sum() < MIN_DOCUMENTS:
-            reason = f"difference to {baseline.runs[0].training_corpus}: fewer than {MIN_DOCUMENTS} documents"
-            gaps.append(StudyGap("independence", panel.experiment, panel.point, panel.probes, variant, reason))
+            gaps.append(_gap(panel, variant, corpus, f"fewer than {MIN_DOCUMENTS} documents"))
             continue
         mean = estimate_crossed((here - there)[:, present_D], config)
         rows.append(
             {
                 **_labels(panel),
-                "training_corpus": f"{panel.runs[0].training_corpus} minus {baseline.runs[0].training_corpus}",
-                "compared_with": baseline.runs[0].training_corpus,
+                "training_corpus": f"{panel.runs[0].training_corpus} minus {corpus}",
+                "compared_with": corpus,
                 "variant": variant,
                 "factor": panel.factors[variant],
                 "reference": reference,
+                "normalization": normalization,
                 "num_seeds": len(seeds),
                 "num_documents": int(present_D.sum()),
                 "estimate": mean.estimate,
@@ -135,10 +149,12 @@ def _differences(panel: Panel, baseline: Panel, config: ShiftConfig) -> tuple[li
     return rows, gaps
 
 
-def _chosen(panel: Panel, variant: str, reference: str, seeds: Sequence[int], documents: Sequence[str]) -> Floats:
+def _gap(panel: Panel, variant: str, corpus: str, reason: str) -> StudyGap:
+    return StudyGap("independence", panel.experiment, panel.point, panel.probes, variant, f"difference to {corpus}: {reason}")
+
+
+def _chosen(shift_SD: Floats, panel: Panel, seeds: Sequence[int], documents: Sequence[str]) -> Floats:
     place = {name: number for number, name in enumerate(panel.document_ids)}
-    reference = reference if reference == "original" or panel.control is not None else "original"
-    shift_SD = panel.shift(panel.normalizations[0], variant, reference)
     return shift_SD[np.ix_([panel.seeds.index(seed) for seed in seeds], [place[name] for name in documents])]
 
 

@@ -23,7 +23,7 @@ from lmdissect.shifts.estimate import seeded_rng
 from lmdissect.shifts.panel import Panel
 from lmdissect.shifts.position_seeds import align_documents, linearised_ratio
 from lmdissect.shifts.resampling import Floats, bootstrap_means
-from lmdissect.shifts.run_tokens import RunTokens, TokenSums
+from lmdissect.shifts.run_tokens import RunTokens
 from lmdissect.shifts.seeds import estimate_crossed
 
 __all__ = ["MIN_TOKEN_DOCUMENTS", "NUM_MOVED_DOCUMENTS", "NUM_MOVED_TOKENS", "moved_document_rows", "moved_token_rows"]
@@ -59,6 +59,7 @@ def moved_document_rows(panel: Panel) -> list[dict[str, Any]]:
                 "variant": variant,
                 "factor": panel.factors[variant],
                 "reference": reference,
+                "normalization": normalization,
                 "document_id": panel.document_ids[document],
                 "rank": rank,
                 "shift": float(shift_D[document]),
@@ -86,11 +87,11 @@ def moved_token_rows(panel: Panel, tokens: Sequence[RunTokens], config: ShiftCon
 
 def _variant_rows(panel: Panel, variant: str, tokens: Sequence[RunTokens], config: ShiftConfig) -> list[dict[str, Any]]:
     first = tokens[0].tokens[variant]
-    counted = _wanted(panel, tokens[0], first)
+    counted = _taking_part(panel, variant, tokens[0])
     num_strings = len(first.strings)
     num_documents = np.bincount(first.string[counted], minlength=num_strings)
     counts = np.bincount(first.string[counted], weights=first.count[counted], minlength=num_strings)
-    totals = np.mean([_totals(panel, run, run.tokens[variant], first.strings) for run in tokens], axis=0)
+    totals = np.mean([_totals(panel, variant, run, first.strings) for run in tokens], axis=0)
     eligible = np.flatnonzero(num_documents >= MIN_TOKEN_DOCUMENTS)
     means = totals[eligible] / counts[eligible]
     order = eligible[np.argsort(-means, kind="stable")]
@@ -118,17 +119,23 @@ def _head(order: npt.NDArray[np.int64], mean_of: dict[int, float], sign: float) 
     return [string for string in order.tolist() if sign * mean_of[string] > 0][:NUM_MOVED_TOKENS]
 
 
-def _wanted(panel: Panel, tokens: RunTokens, sums: TokenSums) -> npt.NDArray[np.bool_]:
-    """Pairs whose document takes part, shape (O,)."""
-    takes_part = np.zeros(len(tokens.documents), dtype=bool)
-    takes_part[align_documents(panel, tokens)] = True
-    chosen: npt.NDArray[np.bool_] = takes_part[sums.document]
+def _taking_part(panel: Panel, variant: str, tokens: RunTokens) -> npt.NDArray[np.bool_]:
+    """Pairs whose text takes part, shape (O,): the panel's documents, where every seed has scored this variant of theirs."""
+    chosen: npt.NDArray[np.bool_] = _rows_of_documents(panel, variant, tokens)[tokens.tokens[variant].document] >= 0
     return chosen
 
 
-def _totals(panel: Panel, tokens: RunTokens, sums: TokenSums, strings: Sequence[str]) -> Floats:
+def _rows_of_documents(panel: Panel, variant: str, tokens: RunTokens) -> npt.NDArray[np.int64]:
+    """For every document of a run its place in the panel, -1 where it or its text under some seed is missing."""
+    row_of = np.full(len(tokens.documents), -1, dtype=np.int64)
+    scored_D = ~np.isnan(panel.gain[panel.normalizations[0]][variant][0])  # a number under every seed, or under none
+    row_of[align_documents(panel, tokens)] = np.where(scored_D, np.arange(len(panel.document_ids)), -1)
+    return row_of
+
+
+def _totals(panel: Panel, variant: str, tokens: RunTokens, strings: Sequence[str]) -> Floats:
     """Summed gain of every string of ``strings``, in their order."""
-    counted = _wanted(panel, tokens, sums)
+    sums, counted = tokens.tokens[variant], _taking_part(panel, variant, tokens)
     own = np.bincount(sums.string[counted], weights=sums.gain[counted], minlength=len(sums.strings))
     place = {string: number for number, string in enumerate(sums.strings)}
     return np.asarray([own[place[string]] if string in place else 0.0 for string in strings], dtype=np.float64)
@@ -166,9 +173,7 @@ def _by_document(panel: Panel, variant: str, tokens: Sequence[RunTokens], names:
         for column, name in enumerate(names):
             if name in place:
                 column_of[place[name]] = column
-        row_of = np.full(len(run.documents), -1)
-        row_of[align_documents(panel, run)] = np.arange(len(panel.document_ids))
-        rows, columns = row_of[sums.document], column_of[sums.string]
+        rows, columns = _rows_of_documents(panel, variant, run)[sums.document], column_of[sums.string]
         kept = (rows >= 0) & (columns >= 0)
         gains_SDT[number, rows[kept], columns[kept]] = sums.gain[kept]
         counts_DT[rows[kept], columns[kept]] = sums.count[kept]

@@ -132,12 +132,16 @@ class _RunValues:
     def normalizations(self) -> tuple[str, ...]:
         return tuple(name for name in NORMALIZATIONS if any(found == name for found, _ in self.columns))
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(variant for _, variant in self.columns))
+
 
 def read_panels(runs: Sequence[StudyRun]) -> tuple[list[Panel], list[StudyGap]]:
     """Group runs into panels, in the order in which each point first appears.
 
-    A run whose shifts cannot be read is left out; a panel whose runs cannot be compared (other texts under one id, another tokenizer, base model,
-    setting or factor, one seed twice) is left out whole.
+    A run whose shifts cannot be read is left out, and so are all runs of a seed that is there twice. Of runs that cannot be compared (other texts under one id, another
+    tokenizer, base model, setting or factor, no document in common) the largest set that can is kept, of equals the one with the lowest seed.
 
     Returns:
         The panels, and what was left out with the reason.
@@ -155,12 +159,10 @@ def read_panels(runs: Sequence[StudyRun]) -> tuple[list[Panel], list[StudyGap]]:
                 found.append(_read_run(run))
             except LmdissectError as error:
                 gaps.append(StudyGap("runs", experiment, label, probes, "all", f"seed {run.seed}: {error}"))
-        if not found:
-            continue
-        try:
-            panels.append(_build(found))
-        except MismatchedScoresError as error:
-            gaps.append(StudyGap("runs", experiment, label, probes, "all", str(error)))
+        kept, reasons = _alike(found)
+        if kept:
+            panels.append(_build(kept))
+        gaps += [StudyGap("runs", experiment, label, probes, "all", reason) for reason in reasons]
     return panels, gaps
 
 
@@ -194,14 +196,12 @@ def _read_run(run: StudyRun) -> _RunValues:
 
 
 def _build(found: Sequence[_RunValues]) -> Panel:
-    _check_alike(found)
     normalizations = found[0].normalizations
     document_ids, left_out = _shared_documents(found, normalizations[0])
     index = {document_id: number for number, document_id in enumerate(document_ids)}
     places = [np.asarray([index.get(name, -1) for name in values.document_ids], dtype=np.int64) for values in found]
     described = found[0].manifest.details["variants"]
     factors = {name: described[name]["factor"] for name in sort_variants(described, {name: described[name]["factor"] for name in described})}
-    _check_texts(found, places, len(document_ids), document_ids)
     gain: dict[str, dict[str, Floats]] = {name: {} for name in normalizations}
     truncated: dict[str, npt.NDArray[np.bool_]] = {}
     kept_words: dict[str, Floats] = {}
@@ -252,9 +252,6 @@ def _shared_documents(found: Sequence[_RunValues], normalization: str) -> tuple[
     originals = [values.document_ids[values.columns[normalization, ORIGINAL]["number"]].tolist() for values in found]
     shared = reduce(lambda here, there: here & there, (set(names) for names in originals))
     everywhere = dict.fromkeys(name for names in originals for name in names)
-    if not shared:
-        message = f"the runs of {_named(found)} have no document in common"
-        raise MismatchedScoresError(message)
     return [name for name in originals[0] if name in shared], [name for name in everywhere if name not in shared]
 
 
@@ -262,22 +259,77 @@ def _named(found: Sequence[_RunValues]) -> str:
     return "seeds " + ", ".join(str(values.run.seed) for values in found)
 
 
-def _check_alike(found: Sequence[_RunValues]) -> None:
-    """Refuse runs that one row cannot speak for."""
-    first = found[0]
-    seen: dict[int, StudyRun] = {}
-    for values in found:
-        if values.run.seed in seen:
-            folders = f"{seen[values.run.seed].shift_folder} and {values.run.shift_folder}"
-            message = f"seed {values.run.seed} is there twice ({folders}): give each run once"
-            raise MismatchedScoresError(message)
-        seen[values.run.seed] = values.run
-        for what, here, there in _differences(first.manifest.details, values.manifest.details):
-            message = f"seeds {first.run.seed} and {values.run.seed} differ in {what} ({here}, and {there}): they are not one point"
-            raise MismatchedScoresError(message)
-        if values.normalizations != first.normalizations:
-            message = f"seeds {first.run.seed} and {values.run.seed} do not have the same normalizations"
-            raise MismatchedScoresError(message)
+def _alike(found: Sequence[_RunValues]) -> tuple[list[_RunValues], list[str]]:
+    """The runs that one row can speak for, by seed, and why the others are left out."""
+    reasons: list[str] = []
+    single: list[_RunValues] = []
+    for seed in dict.fromkeys(values.run.seed for values in found):
+        same = [values for values in found if values.run.seed == seed]
+        if len(same) == 1:
+            single += same
+        else:
+            folders = " and ".join(str(values.run.shift_folder) for values in same)
+            reasons.append(f"seed {seed} is there twice ({folders}) and left out: give each run once")
+    groups: list[_Alike] = []
+    for values in single:
+        fitting = next((group for group in groups if group.mismatch(values) is None), None)
+        if fitting is None:
+            groups.append(fitting := _Alike())
+        fitting.add(values)
+    if not groups:
+        return [], reasons
+    kept = max(groups, key=lambda group: len(group.runs))  # the first of the largest: it has the lowest seed
+    for values in single:
+        if any(values is member for member in kept.runs):
+            continue
+        if (reason := kept.mismatch(values)) is None:
+            kept.add(values)
+        else:
+            reasons.append(f"seed {values.run.seed} is left out: {reason}")
+    return sorted(kept.runs, key=lambda values: values.run.seed), reasons
+
+
+class _Alike:
+    """Runs that one row can speak for."""
+
+    def __init__(self) -> None:
+        self.runs: list[_RunValues] = []
+        self._shared: set[str] = set()
+        """Documents whose original all of them have."""
+        self._texts: dict[str, dict[str, str]] = {}
+        """Hash of every text that any of them has, by variant and document."""
+
+    def add(self, values: _RunValues) -> None:
+        """Take a run that has no mismatch with these."""
+        originals = set(_texts(values, ORIGINAL))
+        self._shared = self._shared & originals if self.runs else originals
+        for variant in values.variants:
+            self._texts.setdefault(variant, {}).update(_texts(values, variant))
+        self.runs.append(values)
+
+    def mismatch(self, other: _RunValues) -> str | None:
+        """Why a run is not one point with these; None if it is."""
+        first = self.runs[0]
+        seeds = f"seeds {first.run.seed} and {other.run.seed}"
+        for what, here, there in _differences(first.manifest.details, other.manifest.details):
+            return f"{seeds} differ in {what} ({here}, and {there}): they are not one point"
+        if other.normalizations != first.normalizations:
+            return f"{seeds} do not have the same normalizations"
+        if self._shared.isdisjoint(_texts(other, ORIGINAL)):
+            return f"{_named([*self.runs, other])} have no document in common"
+        for variant in other.variants:  # the same id must stand for the same text under every seed
+            known = self._texts.get(variant, {})
+            differing = [name for name, text_hash in _texts(other, variant).items() if known.get(name, text_hash) != text_hash]
+            if differing:
+                names = ", ".join(differing[:_NAMED_IDS])
+                return f"{len(differing)} documents ({names}) have another {variant} text under seed {other.run.seed}: probe sets are mixed"
+        return None
+
+
+def _texts(values: _RunValues, variant: str) -> dict[str, str]:
+    """Hash of every text of one variant that a run has, by document."""
+    columns = values.columns.get((values.normalizations[0], variant))
+    return {} if columns is None else dict(zip(values.document_ids[columns["number"]].tolist(), columns["text_hash"].tolist(), strict=True))
 
 
 def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -295,23 +347,3 @@ def _short(value: object) -> str:
     limit = 24
     text = str(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def _check_texts(found: Sequence[_RunValues], places: Sequence[npt.NDArray[np.int64]], num_documents: int, document_ids: Sequence[str]) -> None:
-    """The same id must stand for the same text under every seed.
-
-    Raises:
-        MismatchedScoresError: It does not; documents are named.
-    """
-    known: dict[str, npt.NDArray[np.object_]] = {}
-    for values, place in zip(found, places, strict=True):
-        for (_, variant), columns in values.columns.items():
-            hashes_D = known.setdefault(variant, np.full(num_documents, None, dtype=object))
-            where = place[columns["number"]]
-            where, hashes = where[where >= 0], columns["text_hash"][where >= 0]
-            differing = np.asarray([here is not None and here != there for here, there in zip(hashes_D[where], hashes, strict=True)], dtype=bool)
-            if differing.any():
-                names = ", ".join(document_ids[number] for number in where[differing][:_NAMED_IDS])
-                message = f"{int(differing.sum())} documents ({names}) have another {variant} text under seed {values.run.seed}: probe sets are mixed"
-                raise MismatchedScoresError(message)
-            hashes_D[where] = hashes

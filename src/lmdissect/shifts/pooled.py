@@ -23,6 +23,7 @@ from lmdissect.shifts.panel import Panel
 from lmdissect.shifts.position_seeds import linearised_ratio
 from lmdissect.shifts.resampling import Floats, holm
 from lmdissect.shifts.seeds import CrossedEstimate, estimate_crossed, estimate_crossed_each
+from lmdissect.wording import format_count
 
 __all__ = ["point_rows", "seed_rows"]
 
@@ -87,7 +88,8 @@ def _labels(panel: Panel) -> tuple[list[_Row], list[StudyGap]]:
                 found.append(label)
                 continue
             against = f" against the {label['reference']}" if label["reference"] else ""
-            reason = f"{label['statistic']}{against} per {normalization}: {count} documents have the texts whole under every seed, {MIN_DOCUMENTS} are needed"
+            whole = f"{format_count(count, 'document')} with the texts whole under every seed"
+            reason = f"{label['statistic']}{against} per {normalization}: {whole}, {MIN_DOCUMENTS} are needed"
             gaps.append(_gap(panel, label["variant"], reason))
     return found, gaps
 

@@ -3,12 +3,12 @@
     share(t) = mean_sd C(t) / mean_sd C(end),   C(t) = summed token gains before t, original minus variant, of document d under seed s
 
 The interval of a share is that of the mean of its linearised values, share(t) + (C(t) - share(t) C(end)) / mean C(end), which have the share as their mean.
-A point with one seed keeps the rows of its run (`position`): an interval over documents, for this one training run.
+A point with one seed has the rows of its run (`position`): an interval over documents, for this one training run.
 
 Shape letters: S seeds, D documents, K bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from lmdissect.shifts.position import bin_edges, fixed_documents
 from lmdissect.shifts.resampling import Floats
 from lmdissect.shifts.run_tokens import RunTokens
 from lmdissect.shifts.seeds import estimate_crossed
-from lmdissect.store import read_table
 
 __all__ = ["align_documents", "cumulative_over_seeds", "linearised_ratio", "positions_of_one_run", "positions_over_seeds"]
+
+_Row = dict[str, Any]
 
 
 def align_documents(panel: Panel, tokens: RunTokens) -> npt.NDArray[np.int64]:
@@ -40,15 +41,16 @@ def linearised_ratio(top_SD: Floats, bottom_SD: Floats) -> Floats:
     return values
 
 
-def positions_of_one_run(panel: Panel) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of the tables `positions` and `cumulative` for a point with one seed: those of its run."""
-    folder = panel.runs[0].shift_folder
-    positions = [
-        {**{name: value for name, value in row.items() if not name.endswith("_contrast")}, "reference": "original", "num_seeds": 1}
-        for row in read_table(folder / "position.parquet").to_pylist()
-    ]
-    cumulative = [{**row, "reference": "original", "num_seeds": 1} for row in read_table(folder / "cumulative.parquet").to_pylist()]
-    return positions, cumulative
+def positions_of_one_run(position: Iterable[_Row], cumulative: Iterable[_Row]) -> tuple[list[_Row], list[_Row]]:
+    """Rows of the tables `positions` and `cumulative` for a point with one seed.
+
+    Args:
+        position: Rows of the table `position` of its run.
+        cumulative: Rows of its table `cumulative`.
+    """
+    own = {"reference": "original", "num_seeds": 1}
+    positions = [{**{name: value for name, value in row.items() if not name.endswith("_contrast")}, **own} for row in position]
+    return positions, [{**row, **own} for row in cumulative]
 
 
 def positions_over_seeds(panel: Panel, tokens: Sequence[RunTokens], config: ShiftConfig) -> tuple[list[dict[str, Any]], list[StudyGap]]:
@@ -66,8 +68,8 @@ def positions_over_seeds(panel: Panel, tokens: Sequence[RunTokens], config: Shif
         if any(variant not in run.binned for run in tokens):
             gaps.append(_gap(panel, "positions", variant, "some seed has no such texts"))
             continue
-        shift_SDK = np.stack([run.binned[variant].shift_DK[place] for run, place in zip(tokens, places, strict=True)])
-        gain_SDK = np.stack([run.binned[variant].gain_DK[place] for run, place in zip(tokens, places, strict=True)])
+        shift_SDK = _stacked([run.binned[variant].shift_DK[place] for run, place in zip(tokens, places, strict=True)])
+        gain_SDK = _stacked([run.binned[variant].gain_DK[place] for run, place in zip(tokens, places, strict=True)])
         present_DK: npt.NDArray[np.bool_] = np.all(~np.isnan(shift_SDK), axis=0)
         fixed_D = fixed_documents(np.where(present_DK, 0.0, np.nan))
         for name, documents_D in (("all", np.ones(len(present_DK), dtype=bool)), ("fixed", fixed_D)):
@@ -83,6 +85,12 @@ def positions_over_seeds(panel: Panel, tokens: Sequence[RunTokens], config: Shif
             for number in np.flatnonzero(present_DK.sum(axis=0) == 1).tolist()
         ]
     return rows, gaps
+
+
+def _stacked(binned: Sequence[Floats]) -> Floats:
+    """Bins of every seed, shape (S, D, K). A run has as many bins as its longest text needs; a text that all seeds have fits into those that all runs have."""
+    num_bins = min(values_DK.shape[1] for values_DK in binned)
+    return np.stack([values_DK[:, :num_bins] for values_DK in binned])
 
 
 def _bin_row(
@@ -117,7 +125,7 @@ def cumulative_over_seeds(panel: Panel, tokens: Sequence[RunTokens], config: Shi
     for variant in panel.factors:
         if any(variant not in run.summed for run in tokens):
             continue  # named among the positions
-        by_bin_SDK = np.stack([run.summed[variant][place] for run, place in zip(tokens, places, strict=True)])
+        by_bin_SDK = _stacked([run.summed[variant][place] for run, place in zip(tokens, places, strict=True)])
         by_bin_SDK = by_bin_SDK[:, ~np.isnan(by_bin_SDK).any(axis=(0, 2))]
         if by_bin_SDK.shape[1] < MIN_DOCUMENTS:
             gaps.append(_gap(panel, "cumulative", variant, f"fewer than {MIN_DOCUMENTS} documents"))

@@ -71,7 +71,7 @@ class TokenReader:
 
     def __init__(self) -> None:
         self._base: tuple[Path, ScoreTable] | None = None
-        self._recent: OrderedDict[tuple[Path, Path, bool], RunTokens] = OrderedDict()
+        self._recent: OrderedDict[tuple[Path | None, Path | None, bool], RunTokens] = OrderedDict()
 
     def read(self, run: StudyRun, *, strings_only: bool = False) -> RunTokens:
         """Reduce the scores of ``run``.
@@ -84,16 +84,24 @@ class TokenReader:
             UnreadableInputError: Its scores are not kept, or the two models cut text into different tokens.
             LmdissectError: As reading and pairing raise it.
         """
-        if run.base_scores is None or run.tuned_scores is None:
-            message = f"the scores of {run.shift_folder} are not at hand: what is measured token by token needs them"
-            raise UnreadableInputError(message)
         key = (run.base_scores, run.tuned_scores, strings_only)
         if key not in self._recent:
-            reduced = _reduce(pair_scores(self._read_base(run.base_scores), read_scores(run.tuned_scores)), strings_only=strings_only)
-            self._recent[key] = reduced
+            self._recent[key] = _reduce(self.pair(run), strings_only=strings_only)
             while len(self._recent) > _KEPT_RUNS:
                 self._recent.popitem(last=False)
         return self._recent[key]
+
+    def pair(self, run: StudyRun) -> PairedScores:
+        """The scores of ``run`` under both models.
+
+        Raises:
+            UnreadableInputError: They are not kept.
+            LmdissectError: As reading and pairing raise it.
+        """
+        if run.base_scores is None or run.tuned_scores is None:
+            message = f"the scores of {run.shift_folder} are not at hand: what is measured token by token needs them"
+            raise UnreadableInputError(message)
+        return pair_scores(self._read_base(run.base_scores), read_scores(run.tuned_scores))
 
     def _read_base(self, folder: Path) -> ScoreTable:
         if self._base is None or self._base[0] != folder:

@@ -4,10 +4,26 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lmdissect.factors import CONTROL
+from lmdissect.formats.study_tables import OVER_DOCUMENTS
 from lmdissect.records import NORMALIZATIONS
-from lmdissect.wording import UNITS, choose_decimals, equate_p, format_count, format_estimate, format_plain, join_words
+from lmdissect.wording import UNITS, choose_decimals, equate_p, format_count, format_estimate, join_words
 
-__all__ = ["Numbers", "basis", "factor_noun", "is_moved", "over", "print_p", "print_x", "seems_to_move", "whose_runs"]
+__all__ = [
+    "NO_WIDTH",
+    "Numbers",
+    "basis",
+    "excludes_zero",
+    "factor_noun",
+    "has_no_width",
+    "is_moved",
+    "is_over_documents_alone",
+    "over",
+    "print_p",
+    "seems_to_move",
+]
+
+NO_WIDTH = "every document has the same value, and an interval of no width says nothing"
+"""Why constant values are no finding, whatever they are: scores that do not depend on the text are what a broken run gives."""
 
 _NOUNS = {"topic": "topic", "style": "style", "factual": "facts", CONTROL: "wording"}
 _BASES = {"original": "against the original", "control": "net of the control"}
@@ -23,14 +39,17 @@ def basis(row: Mapping[str, Any]) -> str:
     return _BASES[row["reference"]]
 
 
-def whose_runs(num_seeds: int) -> str:
-    """What the intervals are over."""
-    return "for one training run" if num_seeds == 1 else f"over {num_seeds} training runs"
+def is_over_documents_alone(row: Mapping[str, Any]) -> bool:
+    """Whether the row's interval leaves out that other training runs would give other numbers, though it stands on several."""
+    return row.get("interval_over") == OVER_DOCUMENTS and row["num_seeds"] > 1
 
 
 def over(row: Mapping[str, Any]) -> str:
-    """``80 documents, over 3 training runs``."""
-    return f"{format_count(row['num_documents'], 'document')}, {whose_runs(row['num_seeds'])}"
+    """What the interval is over: ``80 documents, over 3 training runs``."""
+    runs = "for one training run" if row["num_seeds"] == 1 else f"over {row['num_seeds']} training runs"
+    if is_over_documents_alone(row):
+        runs = f"over documents alone, for these {row['num_seeds']} training runs"
+    return f"{format_count(row['num_documents'], 'document')}, {runs}"
 
 
 def _p_of(row: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -38,14 +57,24 @@ def _p_of(row: Mapping[str, Any]) -> tuple[str, float | None]:
     return ("Holm-adjusted p", adjusted) if adjusted is not None else ("p", row.get("p_value"))
 
 
+def has_no_width(row: Mapping[str, Any]) -> bool:
+    """Whether the interval is a single number."""
+    return bool(row["ci_low"] == row["ci_high"])
+
+
+def excludes_zero(row: Mapping[str, Any]) -> bool:
+    """Whether the interval leaves out 0. One of no width is no interval."""
+    return not has_no_width(row) and not row["ci_low"] <= 0.0 <= row["ci_high"]
+
+
 def is_moved(row: Mapping[str, Any], alpha: float) -> bool:
     """Whether the interval leaves out 0 and the adjusted p is below ``alpha``."""
-    return not row["ci_low"] <= 0.0 <= row["ci_high"] and not _is_weak(row, alpha)
+    return excludes_zero(row) and not _is_weak(row, alpha)
 
 
 def seems_to_move(row: Mapping[str, Any], alpha: float) -> bool:
     """Whether the interval leaves out 0 and the adjusted p does not support it."""
-    return not row["ci_low"] <= 0.0 <= row["ci_high"] and _is_weak(row, alpha)
+    return excludes_zero(row) and _is_weak(row, alpha)
 
 
 def _is_weak(row: Mapping[str, Any], alpha: float) -> bool:
@@ -79,10 +108,3 @@ class Numbers:
     def bare(self, row: Mapping[str, Any], normalization: str = "token") -> str:
         """``+0.046 [0.034, 0.058]``."""
         return format_estimate(row["estimate"], row["ci_low"], row["ci_high"], self._decimals[normalization])
-
-
-def print_x(value: float) -> str:
-    """A place on an axis: ``1,200``, ``0.25``, ``2e-04``."""
-    if value == int(value):
-        return format_plain(value, 0)
-    return f"{value:.3g}"

@@ -3,6 +3,7 @@
 What cannot be computed is left out and listed with its reason; one point that cannot be used never takes the others with it.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,24 +19,28 @@ from lmdissect.records import StudyGap, StudyRun
 from lmdissect.shifts.capacity import capacity_rows
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.curves import curve_rows, find_curves
-from lmdissect.shifts.fact_seeds import facts_of_one_run, facts_over_seeds
+from lmdissect.shifts.fact_seeds import facts_over_seeds
 from lmdissect.shifts.fingerprint import fingerprint_rows
 from lmdissect.shifts.independence import independence_rows
 from lmdissect.shifts.interaction_seeds import interactions_over_seeds
 from lmdissect.shifts.moved import moved_document_rows, moved_token_rows
 from lmdissect.shifts.natural import natural_rows
+from lmdissect.shifts.one_run import tables_of_one_run
 from lmdissect.shifts.panel import Panel, read_panels
 from lmdissect.shifts.pooled import point_rows, seed_rows
-from lmdissect.shifts.position_seeds import cumulative_over_seeds, positions_of_one_run, positions_over_seeds
+from lmdissect.shifts.position_seeds import cumulative_over_seeds, positions_over_seeds
 from lmdissect.shifts.run_tokens import RunTokens, TokenReader
 from lmdissect.shifts.statements import write_statements
 from lmdissect.shifts.tempo import tempo_rows
-from lmdissect.store import fingerprint, open_artifact, read_manifest
+from lmdissect.store import Manifest, artifact_key, fingerprint, open_artifact, read_manifest
 from lmdissect.store.fingerprint import canonical_json
 
 __all__ = ["StudySummary", "measure_study"]
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_OF_RUNS = ("runs", "curves")
+"""Tables whose gaps, known before anything is measured, each name a run or a step that takes no part."""
+
 _TOKEN_TABLES = ("positions", "cumulative", "facts", "moved_tokens")
 
 _Rows = list[dict[str, Any]]
@@ -51,6 +56,7 @@ class StudySummary:
         num_runs: Runs that take part.
         num_points: Points they make, counted once for every probe set.
         gaps: What is missing, and why.
+        left_out: Those of ``gaps`` that name a run, or a step of one, which takes no part.
     """
 
     folder: Path
@@ -58,6 +64,7 @@ class StudySummary:
     num_runs: int
     num_points: int
     gaps: tuple[StudyGap, ...]
+    left_out: tuple[StudyGap, ...]
 
 
 def measure_study(
@@ -91,23 +98,54 @@ def measure_study(
         "gaps": [asdict(gap) for gap in gaps],
         "extra_tables": fingerprint(extra),
     }
-    with open_artifact(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs) as artifact:
+    settings = config.model_dump(mode="json")
+    usable = (
+        None if _is_made(folder, artifact_key(STAGE, settings, inputs)) else _usable_panels(runs)
+    )  # before anything is written: a refusal leaves no trace
+    with open_artifact(folder, stage=STAGE, config=settings, inputs=inputs) as artifact:
         if artifact.finished is not None:
             shown.say(f"{folder}: study measured before from the same runs; reused")
-            counts, listed = artifact.finished.counts, artifact.finished.details["unavailable"]
-            return StudySummary(
-                folder, reused=True, num_runs=counts["runs"], num_points=counts["points"], gaps=tuple(StudyGap(**gap) for gap in listed)
-            )
+            return _summary(folder, artifact.finished, reused=True)
         for line in artifact.describe_damage():
             shown.say(line)
-        study = _Study(config, list(gaps), shown)
-        study.measure(runs, extra)
+        panels, missing = usable or _usable_panels(runs)
+        left_out = [*gaps, *missing]
+        study = _Study(config, panels, left_out, shown)
+        study.measure(extra)
+        study.tables["runs"] = [_seen_from(folder, row) for row in study.tables["runs"]]
         tables = {name: pa.Table.from_pylist(study.tables[name], schema=schema) for name, schema in SCHEMAS.items()}
         files = [name for table, content in tables.items() for name in write_study_table(artifact, table, content)]
         listed_gaps = tuple(dict.fromkeys(study.gaps))
         counts = {"runs": len(study.tables["runs"]), "points": len(study.panels), "gaps": len(listed_gaps)}
-        artifact.finish(counts=counts, details=_details(study, listed_gaps, config), files=files)
-    return StudySummary(folder, reused=False, num_runs=counts["runs"], num_points=counts["points"], gaps=listed_gaps)
+        details = {**_details(study, listed_gaps, config), "left_out": [asdict(gap) for gap in dict.fromkeys(left_out) if gap.table in _OF_RUNS]}
+        manifest = artifact.finish(counts=counts, details=details, files=files)
+    return _summary(folder, manifest, reused=False)
+
+
+def _is_made(folder: Path, key: str) -> bool:
+    try:
+        return read_manifest(folder).key == key
+    except LmdissectError:
+        return False
+
+
+def _usable_panels(runs: Sequence[StudyRun]) -> tuple[list[Panel], list[StudyGap]]:
+    """The points, and which runs take no part.
+
+    Raises:
+        NothingToDoError: None does.
+    """
+    panels, missing = read_panels(runs)
+    if not panels:
+        reason = missing[0].reason if missing else "there are no runs"
+        message = f"no run can be used for a study ({reason})"
+        raise NothingToDoError(message)
+    return panels, missing
+
+
+def _summary(folder: Path, manifest: Manifest, *, reused: bool) -> StudySummary:
+    gaps, left_out = (tuple(StudyGap(**gap) for gap in manifest.details[name]) for name in ("unavailable", "left_out"))
+    return StudySummary(folder, reused=reused, num_runs=manifest.counts["runs"], num_points=manifest.counts["points"], gaps=gaps, left_out=left_out)
 
 
 def _identify(run: StudyRun) -> dict[str, Any]:
@@ -146,10 +184,10 @@ def _notes(panel: Panel) -> list[str]:
 class _Study:
     """The tables while they are made."""
 
-    def __init__(self, config: ShiftConfig, gaps: list[StudyGap], progress: Progress) -> None:
+    def __init__(self, config: ShiftConfig, panels: list[Panel], gaps: Sequence[StudyGap], progress: Progress) -> None:
         self.tables: dict[str, _Rows] = {name: [] for name in SCHEMAS}
-        self.panels: list[Panel] = []
-        self.gaps = gaps
+        self.panels = panels
+        self.gaps = list(gaps)
         self._config = config
         self._progress = progress
         self._reader = TokenReader()
@@ -158,15 +196,10 @@ class _Study:
         self._of_points: dict[tuple[Path, ...], tuple[_Rows, _Rows, list[StudyGap]]] = {}
         """Estimates of a point and of its seeds, likewise."""
 
-    def measure(self, runs: Sequence[StudyRun], extra: Mapping[str, _Rows]) -> None:
+    def measure(self, extra: Mapping[str, _Rows]) -> None:
         """Fill all tables."""
-        self.panels, missing = read_panels(runs)
-        self.gaps += missing
-        if not self.panels:
-            reason = missing[0].reason if missing else "there are no runs"
-            message = f"no run can be used for a study ({reason})"
-            raise NothingToDoError(message)
         self._check_points()
+        self._check_experiments()
         self.tables["runs"] = [_run_row(panel, number) for panel in self._final() for number in range(len(panel.runs))]
         self._pool()
         with self._progress.task("measure points", len(self._final()), "points") as task:
@@ -179,7 +212,7 @@ class _Study:
         self.tables["natural"] = natural_rows(self.panels, self.tables["estimates"])
         for name, rows in extra.items():
             self.tables[name] += rows
-        self.tables["statements"] = write_statements(self.tables, self._config.level)
+        self.tables["statements"] = write_statements(self.tables, self._config.level, self.gaps)
 
     def _final(self) -> list[Panel]:
         """Points at the end of their training."""
@@ -204,18 +237,29 @@ class _Study:
                     self._miss("estimates", panel, f"{count} texts that not every seed has are left out", variant)
                 self._compare_points(panel, most)
 
-    def _compare_points(self, panel: Panel, other: Panel) -> None:
-        """List what makes two points of an experiment no fair comparison, though each stands by itself: other texts under one id, another tokenizer."""
-        here, there = (_texts_of(point) for point in (panel, other))
+    def _check_experiments(self) -> None:
+        """The same between experiments: the first point of each is held against the first one of the study that has its probe set."""
+        first: dict[str, Panel] = {}
+        seen: set[tuple[str, str]] = set()
+        for panel in self.panels:
+            other = first.setdefault(panel.probes, panel)
+            if panel.experiment != other.experiment and (panel.experiment, panel.probes) not in seen:
+                self._compare_points(panel, other, f"of the experiment {other.experiment}")
+            seen.add((panel.experiment, panel.probes))
+
+    def _compare_points(self, panel: Panel, other: Panel, named: str = "") -> None:
+        """List what makes two points no fair comparison, though each stands by itself: other texts under one id, another tokenizer."""
+        point = f"the point {other.label} {named}".strip()
+        here, there = (_texts_of(found) for found in (panel, other))
         if differing := [key for key, digest in here.items() if there.get(key, digest) != digest]:
-            named = f"{differing[0][0]}, {differing[0][1]}"
-            reason = f"{len(differing)} texts (first: {named}) differ from those of the point {other.label}: the probe sets are not the same, compare with care"
+            text = f"{differing[0][0]}, {differing[0][1]}"
+            reason = f"{len(differing)} texts (first: {text}) differ from those of {point}: the probe sets are not the same, compare with care"
             self._miss("runs", panel, reason)
-        tokenizers = [read_manifest(point.runs[0].shift_folder).details["base_model"].get("tokenizer") for point in (panel, other)]
+        elif named and not here.keys() & there.keys():
+            self._miss("runs", panel, f"no document is shared with {point}: the probe sets are not the same, compare with care")
+        tokenizers = [read_manifest(found.runs[0].shift_folder).details["base_model"].get("tokenizer") for found in (panel, other)]
         if tokenizers[0] != tokenizers[1]:
-            self._miss(
-                "runs", panel, f"another tokenizer than at the point {other.label}: numbers per token cannot be compared with it, those per byte can"
-            )
+            self._miss("runs", panel, f"another tokenizer than at {point}: numbers per token cannot be compared with it, those per byte can")
 
     def _miss(self, table: str, panel: Panel, reason: str, variant: str = "all") -> None:
         self.gaps.append(StudyGap(table, panel.experiment, panel.label, panel.probes, variant, reason))
@@ -270,13 +314,11 @@ class _Study:
         self.tables[table] += [{**point, **row} for row in rows]
 
     def _token_tables(self, panel: Panel) -> tuple[dict[str, _Rows], list[StudyGap]]:
-        """Tables of tokens of one point. One seed: those of its run stand; several: computed from the scores of all."""
+        """Tables of tokens of one point. One seed: those of its run; several: computed from the scores of all."""
         tables: dict[str, _Rows] = {}
         gaps: list[StudyGap] = []
         if len(panel.seeds) == 1:
-            tables["positions"], tables["cumulative"] = positions_of_one_run(panel)
-            tables["facts"] = facts_of_one_run(panel)
-            gaps += _gaps_of_one_run(panel)
+            tables, gaps = tables_of_one_run(panel, self._config, self._reader)
         tokens = self._read_tokens(panel, gaps, _TOKEN_TABLES if len(panel.seeds) > 1 else ("moved_tokens",))
         if tokens is None:
             return tables, gaps
@@ -320,6 +362,15 @@ def _named_like(panel: Panel, gaps: Iterable[StudyGap]) -> list[StudyGap]:
     return [StudyGap(gap.table, panel.experiment, panel.label, panel.probes, gap.variant, gap.reason) for gap in gaps]
 
 
+def _seen_from(study: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table `runs` with its folders as seen from the study's: true wherever a command is run, and after all were moved together."""
+    here = study.resolve()
+    return {
+        name: os.path.relpath(Path(value).resolve(), here) if value is not None and name.endswith(("_folder", "_scores")) else value
+        for name, value in row.items()
+    }
+
+
 def _run_row(panel: Panel, number: int) -> dict[str, Any]:
     run = panel.runs[number]
     return {
@@ -337,14 +388,3 @@ def _run_row(panel: Panel, number: int) -> dict[str, Any]:
         "base_scores": None if run.base_scores is None else str(run.base_scores),
         "tuned_scores": None if run.tuned_scores is None else str(run.tuned_scores),
     }
-
-
-def _gaps_of_one_run(panel: Panel) -> list[StudyGap]:
-    """What the run itself could not compute by position and on fact tokens."""
-    names = {"position": "positions", "cumulative": "cumulative", "fact_tokens": "facts"}
-    listed = read_manifest(panel.runs[0].shift_folder).details["unavailable"]
-    return [
-        StudyGap(names[row["table"]], panel.experiment, panel.point, panel.probes, row["variant"], row["reason"])
-        for row in listed
-        if row["table"] in names
-    ]

@@ -8,9 +8,13 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from lmdissect.pipeline.viewing import ViewServer
 from lmdissect_cli import CliOutcome
-from study_world import build_scores, make_texts
+from study_world import Tables, build_scores, build_study, make_texts, only_tables
 from unit.report.shift_artifact import build_shift_artifact
 
 
@@ -35,3 +39,20 @@ def test_a_folder_that_is_no_study_is_a_line_and_exit_code_2(tmp_path: Path, run
     assert outcome.code == 2
     assert str(tmp_path) in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_runs_that_cannot_be_shown_are_named(tmp_path: Path, run_cli: Callable[..., CliOutcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a table quotes is printed without control characters."""
+
+    def change(tables: Tables, details: dict[str, Any]) -> None:
+        only_tables("statements")(tables, details)
+        del tables["runs"][1:]
+        tables["runs"][0].update(point="size=\x1b[2J", shift_folder="../gone")
+
+    study = build_study(tmp_path / "study", change)
+    monkeypatch.setattr(ViewServer, "serve", lambda _: None)
+    outcome = run_cli("view", str(study), "--no-browser")
+    assert outcome.code == 0
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(r"no texts of size: size=\u001b[2J, seed 0 (pubmed): nothing finished in ")
+    assert f"nothing finished in {(tmp_path / 'gone').resolve()}: put it back" in line

@@ -23,6 +23,7 @@ TERMS = tuple(
         distractors=("x", "y")[: number + 1],
         copied=bool(number),
         context_cut=False,
+        text_hash="0f" * 32,
     )
     for number, other in enumerate(("Cu²⁺", None))
 )

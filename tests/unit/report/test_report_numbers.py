@@ -18,11 +18,23 @@ def test_an_interval_that_leaves_zero_out_never_shows_a_zero_bound() -> None:
     assert numbers.format_interval(0.00004, 0.031, 3) == "[0.00004, 0.03100]"
     assert numbers.format_interval(-0.031, -0.0004, 3) == "[−0.0310, −0.0004]"
     assert numbers.format_interval(-0.0004, 0.0004, 3) == "[0.000, 0.000]"
+    assert numbers.format_interval(4e-8, 0.04, 3) == "[> 0, 0.040]"
+    assert numbers.format_interval(-0.04, -4e-8, 3) == "[−0.040, < 0]"
+    assert numbers.format_interval(1e-8, 4e-8, 3) == "[> 0, < 0.001]"
+    assert numbers.format_interval(-4e-8, -1e-8, 3) == "[> −0.001, < 0]"
 
 
 def test_an_estimate_has_the_decimals_of_its_interval() -> None:
     assert numbers.format_estimate(0.046, 0.034, 0.058, 3, "nats/token") == "+0.046 nats/token [0.034, 0.058]"
     assert numbers.format_estimate(0.015, 0.0002, 0.03, 3) == "+0.0150 [0.0002, 0.0300]"
+    assert numbers.format_estimate(0.02, 4e-8, 0.04, 3) == "+0.020 [> 0, 0.040]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(48.0, "48"), (9.90194, "9.9"), (1234.5, "1,234"), (0.25, "0.25"), (2e-5, "2e-05"), (-2.5, "−2.5"), (123.4, "123")]
+)
+def test_amounts_have_three_digits_or_are_whole(value: float, text: str) -> None:
+    assert numbers.print_x(value) == text
 
 
 def test_shares_are_per_cent() -> None:

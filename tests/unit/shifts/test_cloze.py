@@ -42,6 +42,7 @@ def term(document_id: str, number: int = 0, **changes: Any) -> ClozeTerm:
         "distractors": ("tin",),
         "copied": False,
         "context_cut": False,
+        "text_hash": "of the original",
     }
     return ClozeTerm(term_id=f"{document_id}#{number}", document_id=document_id, **{**fields, **changes})
 

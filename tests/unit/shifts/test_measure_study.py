@@ -110,7 +110,8 @@ def test_mixed_probe_sets_and_tokenizers_are_named_and_the_rest_is_analysed(tmp_
     reasons = {gap.point: gap.reason for gap in summary.gaps if gap.table == "runs"}
     assert "probe sets are mixed" in reasons["size=10"]
     assert "tokenizer" in reasons["size=15"]
-    assert {row["point"] for row in tables["estimates"]} == {"size=20"}
+    seeds = {(row["point"], row["seed"]) for row in tables["runs"]}
+    assert seeds == {("size=10", 0), ("size=15", 0), ("size=20", 0), ("size=20", 1), ("size=20", 2)}, "of one and one the lowest seed"
 
 
 def test_points_with_other_texts_or_another_tokenizer_are_no_fair_comparison(tmp_path: Path) -> None:
@@ -127,6 +128,41 @@ def test_points_with_other_texts_or_another_tokenizer_are_no_fair_comparison(tmp
     assert {row["point"] for row in tables["estimates"]} == {"size=10", "size=20", "size=30"}, "each stands by itself"
 
 
+def test_experiments_with_other_texts_or_another_tokenizer_are_named(tmp_path: Path) -> None:
+    runs = [
+        save_run(tmp_path / "a", GAINS, experiment="first"),
+        save_run(tmp_path / "b", GAINS, experiment="second", num_words=5),
+        save_run(tmp_path / "c", GAINS, experiment="third", tokenizer="other"),
+        save_run(tmp_path / "c", GAINS, experiment="third", point="size=20", tokenizer="other"),
+        save_run(tmp_path / "d", GAINS, experiment="fourth"),
+        save_run(tmp_path / "e", GAINS, experiment="fifth", probes="others", num_words=5),
+    ]
+    summary, _ = _measure(tmp_path, runs)
+    reasons = {gap.experiment: gap.reason for gap in summary.gaps if gap.table == "runs"}
+    assert set(reasons) == {"second", "third"}
+    assert "24 texts (first: d0, original) differ from those of the point size=10 of the experiment first" in reasons["second"]
+    assert "another tokenizer than at the point size=10 of the experiment first" in reasons["third"]
+    assert summary.left_out == (), "each stands by itself"
+
+
+def test_runs_that_take_no_part_are_told_apart_from_notes_and_stay_listed(tmp_path: Path) -> None:
+    runs = _runs(tmp_path, seeds=(0,))
+    gap = StudyGap("runs", "study", "size=30", "probes", "all", "seed 0: finetune/abc failed: loss became NaN")
+    (runs[0].shift_folder / "documents.parquet").unlink()
+    summary, _ = _measure(tmp_path, runs, gaps=[gap])
+    assert [left.point for left in summary.left_out] == ["size=30", "size=10"]
+    again, _ = _measure(tmp_path, runs, gaps=[gap])
+    assert (again.reused, again.left_out) == (True, summary.left_out)
+
+
+def test_a_study_of_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    run = save_run(tmp_path, GAINS)
+    (run.shift_folder / "documents.parquet").unlink()
+    with pytest.raises(NothingToDoError, match="no run can be used"):
+        measure_study([run], CONFIG, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 def test_constant_scores_give_intervals_of_no_width_and_no_finding(tmp_path: Path) -> None:
     same = {variant: [0.0] * 6 for variant in GAINS}
     _, tables = _measure(tmp_path, [save_run(tmp_path, same, seed=seed) for seed in (0, 1)])
@@ -141,10 +177,12 @@ def test_constant_scores_give_intervals_of_no_width_and_no_finding(tmp_path: Pat
 def test_one_document_only_has_no_estimates_and_says_why(tmp_path: Path) -> None:
     summary, tables = _measure(tmp_path, [save_run(tmp_path, {"original": [0.3], "casual": [0.1]})])
     assert tables["estimates"] == []
-    assert any("1 documents" in gap.reason for gap in summary.gaps if gap.table == "estimates")
-    assert {row["verdict"] for row in tables["statements"]} == {"not measured", "not shown"} or {row["verdict"] for row in tables["statements"]} == {
-        "not measured"
-    }
+    assert any("1 document with" in gap.reason for gap in summary.gaps if gap.table == "estimates")
+    assert {row["verdict"] for row in tables["statements"]} == {"not measured"}
+    learned = next(row["sentence"] for row in tables["statements"] if row["analysis"] == "learned")
+    assert learned.startswith(
+        "Not measured on probes (study, size=10, original): gain per token: 1 document with the texts whole under every seed, 2 are needed"
+    )
 
 
 def test_unknown_factors_are_factors_like_any_other(tmp_path: Path) -> None:

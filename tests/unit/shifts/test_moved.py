@@ -1,5 +1,6 @@
 """Documents and tokens that moved most, by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,22 @@ def test_tokens_by_mean_gain_over_occurrences(tmp_path: Path, num_seeds: int) ->
     assert up["estimate"] == pytest.approx(0.45 + 0.05 * (num_seeds - 1), abs=1e-6)
     assert up["ci_low"] < up["estimate"] < up["ci_high"]
     assert all(row["estimate"] != 0 for row in rows)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_text_that_one_seed_lacks_takes_no_part_under_any(tmp_path: Path, lacking: int) -> None:
+    """Every token gains 1, but in the texts that one seed lacks it gains 9 under the other."""
+    texts = [ScoredText(f"d{d}", variant, "aaa bbbb", (-3.0, -3.0)) for d in range(12) for variant in ("original", "casual")]
+    runs = []
+    for seed in (0, 1):
+        gains = {text: 9.0 if text.variant == "casual" and int(text.document_id[1:]) >= 7 else 1.0 for text in texts}
+        tuned = [replace(text, logprob_nats=(-3.0 + gain,) * 2) for text, gain in gains.items() if seed != lacking or gain == 1.0]
+        runs.append(save_texts(tmp_path, texts, tuned, seed=seed))
+    reader = TokenReader()
+    rows = moved_token_rows(read_panels(runs)[0][0], [reader.read(run) for run in runs], CONFIG)
+    found = {(row["variant"], row["token"]): (row["estimate"], row["ci_low"], row["num_occurrences"], row["num_documents"]) for row in rows}
+    assert found["casual", "aaa"] == (1.0, 1.0, 7, 7)
+    assert found["original", "aaa"] == (1.0, 1.0, 12, 12)
 
 
 def test_sums_by_string_and_document(tmp_path: Path) -> None:

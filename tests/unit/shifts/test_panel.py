@@ -102,25 +102,44 @@ def _other_variants(tmp_path: Path) -> StudyRun:
     [
         (_other_text, "4 documents (d0, d1, d2) have another original text under seed 1"),
         (_other_tokenizer, "seeds 0 and 1 differ in tokenizer (words, and other)"),
-        (_same_seed, "seed 0 is there twice"),
         (_other_variants, "seeds 0 and 1 differ in the factor of 'paraphrase' (control, and not there)"),
     ],
 )
-def test_a_mixed_point_is_named_and_the_rest_goes_on(tmp_path: Path, make: object, named: str) -> None:
-    runs = [save_run(tmp_path, GAINS), save_run(tmp_path, GAINS, point="size=20"), make(tmp_path)]  # type: ignore[operator]
-    panels, gaps = read_panels(runs)
-    assert [panel.point for panel in panels] == ["size=20"]
+def test_a_run_that_differs_is_left_out_by_name_and_the_rest_goes_on(tmp_path: Path, make: object, named: str) -> None:
+    odd = make(tmp_path)  # type: ignore[operator]
+    runs = [save_run(tmp_path, GAINS, seed=seed) for seed in (0, 2, 3)]
+    panels, gaps = read_panels([odd, *runs, save_run(tmp_path, GAINS, point="size=20")])
+    assert [(panel.point, panel.seeds) for panel in panels] == [("size=10", (0, 2, 3)), ("size=20", (0,))]
     (gap,) = gaps
     assert (gap.table, gap.experiment, gap.point, gap.probes, gap.variant) == ("runs", "study", "size=10", "probes", "all")
+    assert gap.reason.startswith("seed 1 is left out: ")
     assert named in gap.reason
+    (panel,), _ = read_panels([odd, runs[0]])
+    assert panel.seeds == (0,), "of one and one the lowest seed"
 
 
-def test_runs_without_a_common_document_are_refused(tmp_path: Path) -> None:
+def test_the_larger_set_stays_though_the_lowest_seed_is_the_odd_one(tmp_path: Path) -> None:
+    odd = save_run(tmp_path / "tokenizer", GAINS, tokenizer="other", seed=0)
+    (panel,), (gap,) = read_panels([odd, *(save_run(tmp_path, GAINS, seed=seed) for seed in (1, 2))])
+    assert panel.seeds == (1, 2)
+    assert gap.reason.startswith("seed 0 is left out: seeds 1 and 0 differ in tokenizer")
+
+
+def test_a_seed_given_twice_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
+    runs = [save_run(tmp_path, GAINS), save_run(tmp_path, GAINS, seed=1), _same_seed(tmp_path)]
+    (panel,), (gap,) = read_panels(runs)
+    assert panel.seeds == (1,)
+    assert gap.reason.startswith("seed 0 is there twice")
+    panels, _ = read_panels([runs[0], runs[2]])
+    assert panels == []
+
+
+def test_a_run_without_a_document_of_the_others_is_left_out(tmp_path: Path) -> None:
     base = [ScoredText(f"d{d}", v, f"{v} {d}", (-3.0, -3.0)) for d in range(4) for v in ("original", "casual")]
     halves = [[text for text in base if (text.document_id < "d2") == first] for first in (True, False)]
     runs = [save_texts(tmp_path, base, half, seed=seed) for seed, half in enumerate(halves)]
-    panels, (gap,) = read_panels(runs)
-    assert (panels, gap.reason) == ([], "the runs of seeds 0, 1 have no document in common")
+    (panel,), (gap,) = read_panels(runs)
+    assert (panel.seeds, gap.reason) == ((0,), "seed 1 is left out: seeds 0, 1 have no document in common")
 
 
 def test_a_run_that_cannot_be_read_is_named_and_the_other_seeds_stand(tmp_path: Path) -> None:

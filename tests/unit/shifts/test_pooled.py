@@ -113,7 +113,7 @@ def test_one_document_only_is_listed_not_estimated(tmp_path: Path) -> None:
     rows, gaps = point_rows(panel, CONFIG)
     assert rows == seed_rows(panel, CONFIG) == []
     assert len(gaps) == 3 * (4 + 5)
-    assert "1 documents have the texts whole under every seed, 2 are needed" in gaps[0].reason
+    assert "1 document with the texts whole under every seed, 2 are needed" in gaps[0].reason
 
 
 def test_constant_scores_are_estimated_without_a_spread(tmp_path: Path) -> None:

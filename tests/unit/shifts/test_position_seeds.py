@@ -1,5 +1,6 @@
 """Positions and cumulative shares over seeds, by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from lmdissect.shifts.panel import Panel, read_panels
 from lmdissect.shifts.position import cumulative_rows, position_rows
 from lmdissect.shifts.position_seeds import cumulative_over_seeds, linearised_ratio, positions_of_one_run, positions_over_seeds
 from lmdissect.shifts.run_tokens import RunTokens, TokenReader
+from lmdissect.store import read_table
 from score_tables import ScoredText
 from study_runs import CONFIG, save_texts
 
@@ -74,9 +76,34 @@ def test_a_shift_that_may_be_0_has_no_shares(tmp_path: Path) -> None:
     assert "covers 0" in gaps[0].reason
 
 
+def test_a_document_that_one_seed_lacks_may_be_the_longest(tmp_path: Path) -> None:
+    """Bases scored apart: the second seed knows no text of more than four tokens, so its tables have fewer bins."""
+    reader, runs = TokenReader(), []
+    for seed, gains in ((0, [*GAINS[0], [0.1] * 40]), (1, GAINS[1])):
+        base = [
+            ScoredText(f"d{d}", variant, " ".join(f"{variant}{d}w{word}" for word in range(len(found))), (-3.0,) * len(found))
+            for variant in ("original", "casual")
+            for d, found in enumerate(gains)
+        ]
+        tuned = [
+            replace(text, logprob_nats=[-3.0 + gain for gain in gains[int(text.document_id[1:])]]) if text.variant == "original" else text
+            for text in base
+        ]
+        runs.append(save_texts(tmp_path / str(seed), base, tuned, seed=seed))
+    (panel,), _ = read_panels(runs)
+    assert panel.left_out == ("d3",)
+    tokens = [reader.read(run) for run in runs]
+    rows, _ = positions_over_seeds(panel, tokens, CONFIG)
+    assert {row["bin_start"]: round(row["estimate"], 6) for row in rows} == {0: 0.9, 1: round(1.0 / 6, 6), 2: 0.2}
+    shares, _ = cumulative_over_seeds(panel, tokens, CONFIG)
+    assert {row["position"]: round(row["share"], 5) for row in shares} == {1: round(5.4 / 8.8, 5), 2: round(6.4 / 8.8, 5), 4: 1.0}
+
+
 def test_one_seed_keeps_the_rows_of_its_run(tmp_path: Path) -> None:
     run = _run(tmp_path, 0, GAINS[0])
-    positions, cumulative = positions_of_one_run(read_panels([run])[0][0])
+    positions, cumulative = positions_of_one_run(
+        *(read_table(run.shift_folder / f"{name}.parquet").to_pylist() for name in ("position", "cumulative"))
+    )
     from lmdissect.formats.scores import read_scores
     from lmdissect.shifts import pair_scores
 

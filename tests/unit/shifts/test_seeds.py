@@ -78,6 +78,15 @@ def test_the_order_of_seeds_and_documents_says_nothing() -> None:
         assert getattr(found, name) == pytest.approx(getattr(turned, name)), name
 
 
+def test_another_order_of_documents_is_another_set_of_draws_for_one_seed() -> None:
+    rng = np.random.default_rng(3)
+    values_D = 0.05 + 0.2 * rng.standard_normal(40)
+    found = [estimate_crossed(np.random.default_rng(number).permutation(values_D)[None], ShiftConfig()) for number in range(20)]
+    ends = np.array([(estimate.ci_low, estimate.ci_high) for estimate in found])
+    assert (ends.std(axis=0) / (np.ptp(ends.mean(axis=0)) / 2) < 0.03).all()
+    assert len({estimate.ci_low for estimate in found}) > 1
+
+
 def test_many_quantities_are_estimated_as_one_by_one() -> None:
     rng = np.random.default_rng(2)
     columns = [rng.normal(size=(1, 12)), rng.normal(size=(3, 12)), np.where(np.arange(12) < 2, NAN, rng.normal(size=(1, 12)))]

@@ -1,5 +1,7 @@
 """Where half of the last shift is reached, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,8 @@ from lmdissect.formats.study_tables import SCHEMAS
 from lmdissect.shifts import ShiftConfig
 from lmdissect.shifts.curves import find_curves
 from lmdissect.shifts.panel import Panel
-from lmdissect.shifts.tempo import half_points, tempo_rows
+from lmdissect.shifts.seeds import estimate_crossed
+from lmdissect.shifts.tempo import half_interval, half_points, tempo_rows
 from study_panels import make_panel
 
 CONFIG = ShiftConfig(num_draws=1000)
@@ -53,6 +56,7 @@ def test_a_row_with_its_interval() -> None:
         60,
         1000,
     )
+    assert (row["normalization"], row["interval_over"]) == ("token", "documents and training runs")
     assert row["half_x"] == pytest.approx(10**1.5, rel=0.05)
     assert row["ci_low"] < row["half_x"] < row["ci_high"]
 
@@ -68,6 +72,64 @@ def test_points_share_their_draws() -> None:
     (same,), _ = tempo_rows(find_curves(exact), CONFIG)
     assert (same["ci_low"], same["half_x"], same["ci_high"]) == pytest.approx((10**1.5,) * 3)
     assert row["ci_high"] / row["ci_low"] < 1.2
+
+
+def _straying(rng: np.random.Generator, num_seeds: int, spread: float = 0.1) -> list[Panel]:
+    """Half of the last shift is there at 100; every training run strays from that at every point."""
+    documents = 0.02 * rng.normal(size=60)
+    gains = [level + spread * rng.normal(size=(num_seeds, 1)) + documents for level in (0.3, 0.5, 1.0)]
+    return [make_panel({SIZE: 10**n}, {"original": gain.tolist(), "casual": np.zeros(gain.shape).tolist()}) for n, gain in enumerate(gains, 1)]
+
+
+def test_an_interval_over_training_runs_holds_what_one_over_documents_misses() -> None:
+    rng = np.random.default_rng(0)
+    held = {"documents": 0, "documents and training runs": 0}
+    for _ in range(25):
+        panels = _straying(rng, 3)
+        apart = [replace(panel, seeds=tuple(3 * number + seed for seed in panel.seeds)) for number, panel in enumerate(panels)]
+        for points in (panels, apart):
+            (row,), gaps = tempo_rows(find_curves(points), CONFIG)
+            held[row["interval_over"]] += row["ci_low"] <= 100 <= row["ci_high"]
+            assert (gaps, row["num_seeds"]) == ([], 3)
+    assert held["documents"] < 10
+    assert held["documents and training runs"] >= 22
+
+
+def test_the_interval_ends_where_the_margin_can_be_told_from_0() -> None:
+    """Two runs, one above the other by as much at every point: at the ends of the interval the margin's own interval touches 0."""
+    rng = np.random.default_rng(1)
+    values = [level + 0.05 * rng.normal(size=(3, 1)) + 0.05 * rng.normal(size=(3, 40)) for level in (0.2, 0.4, 0.7, 1.0)]
+    x = np.array([1.0, 10.0, 100.0, 1000.0])
+    low, high = half_interval(x, values, CONFIG)
+    for end, bound in ((low, "ci_high"), (high, "ci_low")):
+        place = np.log10(end)
+        before, after = values[int(place)], values[int(place) + 1]
+        part = place - int(place)
+        margin = estimate_crossed((1 - part) * before + part * after - 0.5 * values[-1], CONFIG)
+        assert getattr(margin, bound) == pytest.approx(0.0, abs=1e-4)
+    assert half_interval(x, [-shift_SD for shift_SD in values], CONFIG) == pytest.approx((low, high))
+    before_the_first, _ = half_interval(x, [0.9 * values[-1], values[-1], values[-1], values[-1]], CONFIG)
+    assert 0.0 < before_the_first < 1.0
+
+
+def test_runs_of_seeds_that_a_point_lacks_are_counted() -> None:
+    panels = _straying(np.random.default_rng(2), 4, spread=0.01)
+    fewer = replace(
+        panels[0], seeds=(0, 1, 2), runs=panels[0].runs[:3], gain={"token": {name: gain[:3] for name, gain in panels[0].gain["token"].items()}}
+    )
+    (row,), (gap,) = tempo_rows(find_curves([fewer, *panels[1:]]), CONFIG)
+    assert (row["num_seeds"], row["interval_over"]) == (3, "documents and training runs")
+    assert gap.reason.endswith("2 runs of seeds that not every point has are left out")
+
+
+def test_a_curve_stands_in_one_unit() -> None:
+    """Where one point's tokenizers differ, all points are taken per byte."""
+    panels = _curve({10: 0.3, 100: 0.6})
+    bytes_too = [replace(panel, normalizations=("token", "byte"), gain={**panel.gain, "byte": panel.gain["token"]}) for panel in panels]
+    bytes_only = replace(bytes_too[0], normalizations=("byte",), gain={"byte": panels[0].gain["token"]})
+    for points, unit in ((bytes_too, "token"), ([bytes_only, bytes_too[1]], "byte")):
+        (row,), _ = tempo_rows(find_curves(points), CONFIG)
+        assert row["normalization"] == unit
 
 
 def test_no_number_where_the_last_shift_covers_zero() -> None:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.report.content import SELECTIONS
-from lmdissect.report.numbers import UNITS, format_plain
+from lmdissect.report.numbers import format_plain
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
-from lmdissect.report.study.content import Place, Row, StudyContent, group_rows
-from lmdissect.report.study.estimates import REFERENCES, curve_panels, describe_row, place_ticks, row_label
-from lmdissect.report.study.statements import caption_of
+from lmdissect.report.study.content import Place, Row, StudyContent, group_rows, split_units
+from lmdissect.report.study.estimates import REFERENCES, curve_panels, describe_row, make_mark, one_unit, place_ticks, row_label
+from lmdissect.report.study.statements import captioned
 from lmdissect.report.text import short_label
 
 __all__ = [
@@ -36,10 +36,6 @@ MEASURES = {
 
 _TOKENS_SHOWN = 12
 _KINDS = {"natural": ("natural pairs", "facts", "square"), "synthetic": ("written variants", "original", "circle")}
-
-
-def _mark(content: StudyContent, row: Row, label: str, x: float | None = None, *, filled: bool = True) -> Mark:
-    return Mark(label, x, row["estimate"], row["ci_low"], row["ci_high"], filled, describe_row(content, row))
 
 
 def position_charts(content: StudyContent) -> list[Chart]:
@@ -70,8 +66,8 @@ def _bin_charts(content: StudyContent) -> list[Chart]:
         at = {bounds[0]: float(index) for index, bounds in enumerate(starts)}
         panels = [_bin_gain(kept, at), *_bin_shifts(content, kept, at)]
         label = f"by position, {place.text}"
-        caption = f"{caption_of(content, 'position', place)} Over all documents that reach a bin."
-        charts.append(Chart(f"position-{len(charts)}", label, caption, "curve", panels, x_name="token position", ticks=ticks))
+        chart = Chart(f"position-{len(charts)}", label, "", "curve", panels, x_name="token position", ticks=ticks)
+        charts.append(captioned(content, chart, "position", place, "Over all documents that reach a bin."))
     return charts
 
 
@@ -86,7 +82,7 @@ def _bin_gain(rows: Sequence[Row], at: dict[int, float]) -> Panel:
     groups = group_rows((row for row in rows if row["gain"] is not None), "variant", "reference")
     widest = max(groups.values(), key=lambda group: (len(group), group[0]["num_documents"]), default=[])
     marks = [
-        Mark(_bin_name(row["bin_start"], row["bin_end"]), at[row["bin_start"]], row["gain"], row["gain_ci_low"], row["gain_ci_high"])
+        Mark(_bin_name(row["bin_start"], row["bin_end"]), at[row["bin_start"]], row["gain"], row["gain_ci_low"], row["gain_ci_high"], filled=False)
         for row in sorted(widest, key=lambda row: row["bin_start"])
     ]
     return Panel("gain on the originals", [Series("originals", "ink", "circle", marks)], "nats/token")
@@ -98,7 +94,7 @@ def _bin_shifts(content: StudyContent, rows: Sequence[Row], at: dict[int, float]
         series = _variant_series(
             content,
             [row for row in rows if (row["reference"] or ORIGINAL) == reference],
-            lambda row: _mark(content, row, _bin_name(row["bin_start"], row["bin_end"]), at[row["bin_start"]]),
+            lambda row: make_mark(content, row, _bin_name(row["bin_start"], row["bin_end"]), at[row["bin_start"]]),
         )
         if series:
             panels.append(Panel(f"shift {title}", series, "nats/token"))
@@ -125,10 +121,9 @@ def _cumulative_charts(content: StudyContent) -> list[Chart]:
             if series:
                 panels.append(Panel(f"share of the shift {title}", series, "of the whole shift", is_share=True))
         label = f"share made early, {place.text}"
-        caption = (
-            f"{caption_of(content, 'position', place)} Share of the shift per document that is made in the first t tokens; 100 % is the whole shift."
-        )
-        charts.append(Chart(f"cumulative-{len(charts)}", label, caption, "curve", panels, x_name="first t tokens", ticks=ticks, is_log=True))
+        note = "Share of the shift per document that is made in the first t tokens; 100 % is the whole shift."
+        chart = Chart(f"cumulative-{len(charts)}", label, "", "curve", panels, x_name="first t tokens", ticks=ticks, is_log=True)
+        charts.append(captioned(content, chart, "position", place, note))
     return [chart for chart in charts if chart.panels]
 
 
@@ -141,9 +136,8 @@ def capacity_charts(content: StudyContent) -> list[Chart]:
     charts: list[Chart] = []
     for (experiment, group, probes, share), rows in group_rows(content.tables["capacity"], "experiment", "group", "probes", "share_of_full").items():
         label = f"{experiment}{f', {group}' if group else ''} ({probes}): {format_plain(100 * share, 0)} % of full finetuning"
-        caption = f"{caption_of(content, 'capacity', Place(experiment, '', probes))} Further right: more capacity is needed."
         chart = _amount_chart(content, rows, "rank", f"capacity-{len(charts)}", label, f"smallest rank that reaches {format_plain(100 * share, 0)} %")
-        charts.append(replace(chart, caption=caption))
+        charts.append(captioned(content, chart, "capacity", Place(experiment, "", probes), "Further right: more capacity is needed."))
     return charts
 
 
@@ -152,11 +146,9 @@ def tempo_charts(content: StudyContent) -> list[Chart]:
     charts: list[Chart] = []
     for (experiment, axis, group, probes), rows in group_rows(content.tables["tempo"], "experiment", "axis", "group", "probes").items():
         label = f"{experiment}: {axis}{f', {group}' if group else ''} ({probes})"
-        caption = (
-            f"{caption_of(content, 'tempo', Place(experiment, '', probes))} Further left: more rapid. A shift whose last value covers 0 has no half."
-        )
+        note = "Further left: more rapid. A shift whose last value covers 0 has no half."
         chart = _amount_chart(content, rows, "half_x", f"tempo-{len(charts)}", label, f"{axis} at half of the last shift")
-        charts.append(replace(chart, caption=caption))
+        charts.append(captioned(content, chart, "tempo", Place(experiment, "", probes), note))
     return charts
 
 
@@ -187,13 +179,14 @@ def _amount_chart(content: StudyContent, rows: Sequence[Row], column: str, name:
 def interaction_charts(content: StudyContent) -> list[Chart]:
     """Whether factors changed together move independently: 0 if they do."""
     charts: list[Chart] = []
-    rows = [row for row in content.tables["interactions"] if row["normalization"] == content.normalization]
-    for (experiment, probes), members in group_rows(rows, "experiment", "probes").items():
-        marks = [_mark(content, row, f"{row['first_variant']} \u00d7 {row['second_variant']}, {row['point'] or experiment}") for row in members]
-        panel = Panel("", [Series("interaction", "original", "circle", marks)], UNITS[content.normalization])
-        caption = f"{caption_of(content, 'interactions', Place(experiment, '', probes))} 0 where the two factors move independently."
+    rows = [row for row in content.tables["interactions"] if content.is_drawn(row)]
+    for members in [found for group in group_rows(rows, "experiment", "probes").values() for found in split_units(group)]:
+        experiment, probes = members[0]["experiment"], members[0]["probes"]
+        marks = [make_mark(content, row, f"{row['first_variant']} \u00d7 {row['second_variant']}, {row['point'] or experiment}") for row in members]
+        panel = Panel("", [Series("interaction", "original", "circle", marks)], content.unit_of(members))
         labels = list(dict.fromkeys(mark.label for mark in marks))
-        charts.append(Chart(f"interactions-{len(charts)}", f"{experiment} ({probes})", caption, "forest", [panel], rows=labels))
+        chart = Chart(f"interactions-{len(charts)}", f"{experiment} ({probes})", "", "forest", [panel], rows=labels)
+        charts.append(captioned(content, chart, "interactions", Place(experiment, "", probes), "0 where the two factors move independently."))
     return charts
 
 
@@ -217,13 +210,14 @@ def fact_charts(content: StudyContent) -> list[Chart]:
                 variant,
                 content.role(variant),
                 "square",
-                [_mark(content, row, _selection_words(row["selection"])) for row in kept if row["variant"] == variant],
+                [make_mark(content, row, _selection_words(row["selection"])) for row in kept if row["variant"] == variant],
             )
             for variant in content.sort(row["variant"] for row in kept)
         ]
         labels = [_selection_words(name) for name in _selection_rows(kept)]
-        caption = f"{caption_of(content, 'facts', place)} Only the tokens of words that differ between original and variant count here."
-        charts.append(Chart(f"facts-{len(charts)}", place.text, caption, "forest", [Panel("", series, unit)], rows=labels, is_static=not charts))
+        note = "Only the tokens of words that differ between original and variant count here."
+        chart = Chart(f"facts-{len(charts)}", place.text, "", "forest", [Panel("", series, unit)], rows=labels, is_static=not charts)
+        charts.append(captioned(content, chart, "facts", place, note))
     return charts
 
 
@@ -240,9 +234,9 @@ def cloze_charts(content: StudyContent) -> list[Chart]:
         if not panels:
             continue
         labels = [_selection_words(name) for name in _selection_rows(kept)]
-        caption = f"{caption_of(content, 'cloze', place)} Change from the base to the tuned model; a rank that falls is a gain."
-        chart = Chart(f"cloze-{len(charts)}", place.text, caption, "forest", panels, rows=labels, same_scale=False, is_static=not charts)
-        charts.append(chart)
+        note = "Change from the base to the tuned model; a rank that falls is a gain."
+        chart = Chart(f"cloze-{len(charts)}", place.text, "", "forest", panels, rows=labels, same_scale=False, is_static=not charts)
+        charts.append(captioned(content, chart, "cloze", place, note))
     return charts
 
 
@@ -252,7 +246,7 @@ def _cloze_series(content: StudyContent, rows: Sequence[Row]) -> list[Series]:
             variant,
             content.role(variant),
             "square",
-            [_mark(content, row, _selection_words(row["selection"])) for row in rows if row["variant"] == variant],
+            [make_mark(content, row, _selection_words(row["selection"])) for row in rows if row["variant"] == variant],
         )
         for variant in content.sort(row["variant"] for row in rows)
     ]
@@ -261,16 +255,16 @@ def _cloze_series(content: StudyContent, rows: Sequence[Row]) -> list[Series]:
 def natural_charts(content: StudyContent) -> list[Chart]:
     """Style by pairs that people wrote beside style by written variants."""
     charts: list[Chart] = []
-    for place, rows in _by_place(content, "natural"):
+    for place, rows in [(place, rows) for place, found in _by_place(content, "natural") for rows in split_units(found)]:
         labels = list(dict.fromkeys(f"{row['variant']} \u00b7 {row['kind']}" for row in rows))
         series = [
-            Series(name, role, symbol, [_mark(content, row, f"{row['variant']} \u00b7 {kind}") for row in rows if row["kind"] == kind])
+            Series(name, role, symbol, [make_mark(content, row, f"{row['variant']} \u00b7 {kind}") for row in rows if row["kind"] == kind])
             for kind, (name, role, symbol) in _KINDS.items()
             if any(row["kind"] == kind for row in rows)
         ]
-        caption = caption_of(content, "natural", place)
-        panel = Panel("", series, UNITS[content.normalization])
-        charts.append(Chart(f"natural-{len(charts)}", place.text, caption, "forest", [panel], rows=labels, is_static=not charts))
+        panel = Panel("", series, content.unit_of(rows))
+        chart = Chart(f"natural-{len(charts)}", place.text, "", "forest", [panel], rows=labels, is_static=not charts)
+        charts.append(captioned(content, chart, "natural", place))
     return charts
 
 
@@ -278,35 +272,33 @@ def fingerprint_charts(content: StudyContent) -> list[Chart]:
     """The control's own shift: along every axis, and at every point beside the other variants and their net shifts."""
     rows = [row for row in content.tables["fingerprint"] if row["estimate"] is not None]
     charts: list[Chart] = []
-    for (experiment, probes, axis, group), members in group_rows(
-        (row for row in rows if row["axis"]), "experiment", "probes", "axis", "group"
-    ).items():
+    for (experiment, probes, axis, group), found in group_rows((row for row in rows if row["axis"]), "experiment", "probes", "axis", "group").items():
+        members = one_unit(found)
         ticks, is_log = place_ticks(members)
-        shown = [{**row, "statistic": "shift", "reference": ORIGINAL} for row in members] + _net_rows(content, experiment, probes, axis, group)
+        shown = [{**row, "statistic": "shift", "reference": ORIGINAL} for row in members] + _net_rows(content, members[0])
         label = f"{experiment}: {axis}{f', {group}' if group else ''} ({probes})"
-        caption = caption_of(content, "fingerprint", Place(experiment, "", probes))
         panels = curve_panels(content, shown, ticks)
-        charts.append(Chart(f"fingerprint-{len(charts)}", label, caption, "curve", panels, x_name=axis, ticks=ticks, is_log=is_log))
+        chart = Chart(f"fingerprint-{len(charts)}", label, "", "curve", panels, x_name=axis, ticks=ticks, is_log=is_log)
+        charts.append(captioned(content, chart, "fingerprint", Place(experiment, "", probes)))
     if charts:
         return charts
-    for (experiment, point, probes), members in group_rows(rows, "experiment", "point", "probes").items():
-        place = Place(experiment, point, probes)
-        marks = [_mark(content, row, _kept_label(content, row)) for row in members]
-        panel = Panel("", [Series("against the original", "muted", "circle", marks)], UNITS[content.normalization])
+    for (experiment, point, probes), found in group_rows(rows, "experiment", "point", "probes").items():
+        place, members = Place(experiment, point, probes), one_unit(found)
+        marks = [make_mark(content, row, _kept_label(content, row)) for row in members]
+        panel = Panel("", [Series("against the original", "muted", "circle", marks)], content.unit_of(members))
         labels = [mark.label for mark in marks]
-        caption = caption_of(content, "fingerprint", place)
-        charts.append(Chart(f"fingerprint-{len(charts)}", place.text, caption, "forest", [panel], rows=labels, is_static=not charts))
+        chart = Chart(f"fingerprint-{len(charts)}", place.text, "", "forest", [panel], rows=labels, is_static=not charts)
+        charts.append(captioned(content, chart, "fingerprint", place))
     return charts
 
 
-def _net_rows(content: StudyContent, experiment: str, probes: str, axis: str, group: str | None) -> list[Row]:
-    """Net shifts along the same axis, from the curves: beside what the control does stands what is left without it."""
-    wanted = (experiment, probes, axis, group)
-    return [
-        row
-        for row in content.shifts("curves", lambda row: row["reference"] == CONTROL)
-        if (row["experiment"], row["probes"], row["axis"], row["group"]) == wanted
-    ]
+def _net_rows(content: StudyContent, like: Row) -> list[Row]:
+    """Net shifts along the axis of ``like`` and in its unit, from the curves: what is left without the control stands beside what it does, to be read second."""
+    columns = ("experiment", "probes", "axis", "group", "normalization")
+    wanted = [like[name] for name in columns]
+    rows = content.tables["curves"]
+    found = [row for row in rows if row["statistic"] == "shift" and row["reference"] == CONTROL and [row[name] for name in columns] == wanted]
+    return [{**row, "is_headline": False} for row in found]
 
 
 def _kept_label(content: StudyContent, row: Row) -> str:
@@ -323,12 +315,13 @@ def moved_charts(content: StudyContent) -> list[Chart]:
             chosen = [
                 row for (_,), group in group_rows(members, "direction").items() for row in sorted(group, key=lambda row: row["rank"])[:_TOKENS_SHOWN]
             ]
-            marks = [_mark(content, row, _token_label(row["token"])) for row in chosen]
+            marks = [make_mark(content, row, _token_label(row["token"])) for row in chosen]
             panel = Panel("", [Series("gain of the token", "original", "circle", marks)], "nats per occurrence")
-            caption = f"{caption_of(content, 'moved', place)} Tokens of the {variant or 'original'} texts whose log-probability changed most."
+            note = f"Tokens of the {variant or 'original'} texts whose log-probability changed most."
             labels = list(dict.fromkeys(mark.label for mark in marks))
             name, label = f"moved-{len(charts)}", f"{variant or 'original'}, {place.text}"
-            charts.append(Chart(name, label, caption, "forest", [panel], rows=labels, is_static=not charts))
+            chart = Chart(name, label, "", "forest", [panel], rows=labels, is_static=not charts)
+            charts.append(captioned(content, chart, "moved", place, note))
     return charts
 
 

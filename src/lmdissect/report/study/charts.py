@@ -26,6 +26,7 @@ class Mark:
         high: Upper end.
         filled: Whether it is the number to read first.
         hover: Further lines for a person who asks.
+        is_weak: Whether its adjusted p is too large to count as a finding, whatever its interval says.
     """
 
     label: str
@@ -35,6 +36,12 @@ class Mark:
     high: float
     filled: bool = True
     hover: str = ""
+    is_weak: bool = False
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it can be told from 0. An interval of no width is none."""
+        return self.low != self.high and not self.low <= 0 <= self.high and not self.is_weak
 
 
 @dataclass(frozen=True, slots=True)

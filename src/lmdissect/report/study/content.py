@@ -9,16 +9,17 @@ from typing import Any, TypeAlias
 from lmdissect.factors import CONTROL, ORIGINAL, VARIANT_FACTORS, sort_variants
 from lmdissect.formats.study_tables import read_study_tables
 from lmdissect.records import NORMALIZATIONS
-from lmdissect.report.numbers import choose_decimals
+from lmdissect.report.numbers import UNITS, choose_decimals
 from lmdissect.report.palette import LINES
 from lmdissect.store import Manifest
 
-__all__ = ["Place", "Row", "StudyContent", "group_rows", "read_study_content"]
+__all__ = ["Place", "Row", "StudyContent", "group_rows", "read_study_content", "split_units"]
 
 Row: TypeAlias = Mapping[str, Any]
 _DEFAULT_LEVEL = 0.95
 _ROLES = tuple(role for role in LINES if role != "line6")  # grey is the control's
-_SYMBOLS = ("circle", "square", "triangle", "diamond", "cross")
+_ORIGINAL_SYMBOL, _CONTROL_SYMBOL = "circle", "cross"
+_SYMBOLS = ("square", "diamond", "triangle", "down", "star")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +114,38 @@ class StudyContent:
         return sorted(set(ordered), key=ordered.index)
 
     def symbol(self, variant: str) -> str:
-        """Mark of a variant's curve, so that colour is not the only difference."""
-        return _SYMBOLS[list(self.variants).index(variant) % len(_SYMBOLS)] if variant in self.variants else _SYMBOLS[0]
+        """Mark of a variant's curve, so that colour is not the only difference: like its colour, one for each variant of a probe set."""
+        if variant == ORIGINAL or variant not in self.factors:
+            return _ORIGINAL_SYMBOL
+        if self.factors[variant] == CONTROL:
+            return _CONTROL_SYMBOL
+        return _SYMBOLS[self._slots.index(self._slot_of[variant]) % len(_SYMBOLS)]
 
     def sort(self, variants: Iterable[str]) -> list[str]:
         """Variant names in report order."""
         found = set(variants)
         return [*([ORIGINAL] if ORIGINAL in found else []), *(name for name in self.variants if name in found)]
 
+    @cached_property
+    def _units(self) -> dict[Place, str]:
+        """Normalization in which each point is drawn: per token, or per byte where its tokenizers differ."""
+        units: dict[Place, str] = {}
+        for row in sorted(self.tables["estimates"], key=lambda row: NORMALIZATIONS.index(row["normalization"])):
+            units.setdefault(Place(row["experiment"], row["point"], row["probes"]), row["normalization"])
+        return units
+
+    def is_drawn(self, row: Row) -> bool:
+        """Whether ``row`` is in the unit in which its point is drawn."""
+        return bool(row["normalization"] == self._units.get(Place(row["experiment"], row["point"], row["probes"]), self.normalization))
+
+    def unit_of(self, rows: Iterable[Row]) -> str:
+        """Unit of ``rows``, in words: their own where their table tells it, else that of the figures."""
+        found = list(dict.fromkeys(row["normalization"] for row in rows if row.get("normalization") in UNITS))
+        return UNITS[found[0] if found else self.normalization]
+
     def shifts(self, table: str, keep: Callable[[Row], bool] = lambda _: True) -> list[Row]:
-        """Rows of shifts in ``table`` at the normalization of the figures."""
-        return [row for row in self.tables[table] if row["statistic"] == "shift" and row["normalization"] == self.normalization and keep(row)]
+        """Rows of shifts in ``table``, each in the unit of its point."""
+        return [row for row in self.tables[table] if row["statistic"] == "shift" and self.is_drawn(row) and keep(row)]
 
     def probes_of(self, analysis: str) -> list[str]:
         """Probe sets that the statements of ``analysis`` (``learned`` or ``forgotten``) speak of."""
@@ -147,6 +169,14 @@ class StudyContent:
         size = {Place(row["experiment"], row["point"], row["probes"]): int(row["num_target_tokens"] or 0) for row in self.tables["runs"]}
         rank = {place: index for index, place in reversed(list(enumerate(named)))}
         return sorted(places, key=lambda place: (rank.get(place, len(named)), -size.get(place, 0)))
+
+
+def split_units(rows: Iterable[Row]) -> list[list[Row]]:
+    """``rows`` by their normalization: one axis holds one unit. Rows of a table without that column stay together."""
+    units: dict[Any, list[Row]] = {}
+    for row in rows:
+        units.setdefault(row.get("normalization"), []).append(row)
+    return list(units.values())
 
 
 def group_rows(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:

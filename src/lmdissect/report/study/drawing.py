@@ -21,14 +21,15 @@ __all__ = ["KINDS", "draw_files", "draw_inline"]
 KINDS = ("png", "svg", "pdf")
 """File formats of every static twin."""
 
-_MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "cross": "P"}
+_MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "down": "v", "star": "*", "cross": "P"}
 _ROW_IN = 0.24
 _PANEL_IN = 2.1
 _TITLE_IN = 0.36
 _BOTTOM_IN = 0.56
 _LEGEND_LINE_IN = 0.24
-_LEFT_IN = 0.62
+_LEFT_IN = 0.8
 _GAP_IN = 0.3
+_NARROWEST = 0.2
 _CHAR_IN = 0.078
 _MOST_TICKS = 7
 
@@ -58,7 +59,7 @@ def _draw(chart: Chart, width: PageWidth) -> Figure:
     left_in = _label_width(chart, width) if chart.kind == "forest" else _LEFT_IN
     column_in = (width.width_in - left_in - 0.08 - _GAP_IN * (num_columns - 1)) / num_columns
     figure = Figure(figsize=(width.width_in, height_in))
-    limits = _limits(chart.panels) if chart.same_scale else None
+    limits = _limits(chart.panels, zero=chart.zero) if chart.same_scale else None
     for index, panel in enumerate(chart.panels):
         row, column = divmod(index, num_columns)
         bottom = height_in - legend_in - (row + 1) * (_TITLE_IN + panel_in + _BOTTOM_IN) + _BOTTOM_IN
@@ -66,7 +67,7 @@ def _draw(chart: Chart, width: PageWidth) -> Figure:
         axes = figure.add_axes((box[0] / width.width_in, box[1] / height_in, box[2] / width.width_in, box[3] / height_in))
         axes.set_title(short_label(panel.title, int(column_in / _CHAR_IN)), loc="left", fontsize=9, fontweight="bold", color=light("ink"), pad=6)
         fill = _fill_forest if chart.kind == "forest" else _fill_curve
-        fill(axes, chart, panel, limits or _limits([panel]), show_labels=column == 0)
+        fill(axes, chart, panel, limits or _limits([panel], zero=chart.zero), show_labels=column == 0)
     _draw_legend(figure, chart, names, legend_columns, height_in)
     return figure
 
@@ -84,7 +85,7 @@ def _label_width(chart: Chart, width: PageWidth) -> float:
     return min(_CHAR_IN * longest + 0.2, most)
 
 
-def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
+def _limits(panels: Sequence[Panel], *, zero: bool) -> tuple[float, float]:
     """Room for every estimate and interval, but a very wide interval among narrow ones may not flatten the rest."""
     marks = [mark for panel in panels for series in panel.series for mark in series.marks]
     estimates = [mark.estimate for mark in marks]
@@ -92,6 +93,9 @@ def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
     room = max(1.5 * (max(estimates) - min(estimates)), 3 * half) or max(abs(value) for value in estimates) or 0.01
     low = max(min(mark.low for mark in marks), min(estimates) - room)
     high = min(max(mark.high for mark in marks), max(estimates) + room)
+    middle = (low + high) / 2
+    if not zero and high - low < _NARROWEST * abs(middle):  # amounts that agree to many digits: an axis of such digits says nothing
+        low, high = middle - _NARROWEST / 2 * abs(middle), middle + _NARROWEST / 2 * abs(middle)
     margin = 0.06 * (high - low) or 0.001
     return low - margin, high + margin
 
@@ -149,6 +153,8 @@ def _fill_curve(axes: Axes, chart: Chart, panel: Panel, limits: tuple[float, flo
     axes.tick_params(axis="y", length=0, labelleft=show_labels or not chart.same_scale)
     _style(axes, "y", zero=chart.zero)
     axes.set_xlabel(chart.x_name, fontsize=9)
+    if show_labels or not chart.same_scale:
+        axes.set_ylabel(panel.unit, fontsize=9)
 
 
 def _style(axes: Axes, axis: Any, *, zero: bool) -> None:  # noqa: ANN401 - matplotlib's literal type

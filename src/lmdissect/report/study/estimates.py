@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lmdissect.factors import CONTROL, ORIGINAL
+from lmdissect.records import NORMALIZATIONS
 from lmdissect.report.findings import factor_noun
-from lmdissect.report.numbers import UNITS, equate_p, format_count, format_level, format_plain
+from lmdissect.report.numbers import equate_p, format_count, format_level, format_plain
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
-from lmdissect.report.study.content import Place, Row, StudyContent, group_rows
-from lmdissect.report.study.statements import caption_of, unit_sentence
+from lmdissect.report.study.content import Place, Row, StudyContent, group_rows, split_units
+from lmdissect.report.study.statements import captioned, headline_of, panel_finding, unit_sentence
 
 __all__ = [
     "REFERENCES",
@@ -19,6 +21,8 @@ __all__ = [
     "forest_series",
     "independence_charts",
     "learned_charts",
+    "make_mark",
+    "one_unit",
     "overview_chart",
     "place_ticks",
     "row_label",
@@ -28,6 +32,13 @@ REFERENCES = {ORIGINAL: ("against the original", "original", "circle"), CONTROL:
 """Name, colour role and symbol of a shift's two references: raw shifts always stand beside net ones."""
 
 _ALL_WEIGHTS_GAP = 4.0
+
+
+def make_mark(content: StudyContent, row: Row, label: str, x: float | None = None, *, filled: bool = True) -> Mark:
+    """The mark of one row of numbers."""
+    p_value = row.get("p_holm") if row.get("p_holm") is not None else row.get("p_value")
+    is_weak = p_value is not None and p_value >= 1 - content.level
+    return Mark(label, x, row["estimate"], row["ci_low"], row["ci_high"], filled, describe_row(content, row), is_weak)
 
 
 def describe_row(content: StudyContent, row: Row) -> str:
@@ -53,15 +64,7 @@ def forest_series(content: StudyContent, rows: Iterable[Row]) -> list[Series]:
     found = list(rows)
     for reference, (name, role, symbol) in REFERENCES.items():
         marks = [
-            Mark(
-                row_label(content, row["variant"]),
-                None,
-                row["estimate"],
-                row["ci_low"],
-                row["ci_high"],
-                filled=bool(row.get("is_headline", True)),
-                hover=describe_row(content, row),
-            )
+            make_mark(content, row, row_label(content, row["variant"]), filled=bool(row.get("is_headline", True)))
             for row in found
             if row["reference"] == reference
         ]
@@ -73,7 +76,7 @@ def forest_series(content: StudyContent, rows: Iterable[Row]) -> list[Series]:
 def _fact_series(content: StudyContent, place: Place) -> list[Series]:
     """The number to read first for facts: the shift on the words that a factual variant changes."""
     marks = [
-        Mark(row_label(content, row["variant"]), None, row["estimate"], row["ci_low"], row["ci_high"], hover=describe_row(content, row))
+        make_mark(content, row, row_label(content, row["variant"]))
         for row in content.tables["facts"]
         if Place(row["experiment"], row["point"], row["probes"]) == place and (row["selection"], row["statistic"]) == ("changed", "mean")
     ]
@@ -85,9 +88,9 @@ def forest_chart(content: StudyContent, name: str, label: str, caption: str, gro
     rows = [row for _, group in groups for row in group]
     if not rows:
         return None
-    panels = [Panel(title, _place_series(content, group), UNITS[content.normalization]) for title, group in groups if group]
+    panels = [Panel(title, _place_series(content, group), content.unit_of(group)) for title, group in groups if group]
     labels = [row_label(content, variant) for variant in content.sort(row["variant"] for row in rows)]
-    return Chart(name, label, caption, "forest", panels, rows=labels)
+    return Chart(name, label, caption, "forest", panels, rows=labels, same_scale=len({panel.unit for panel in panels}) == 1)
 
 
 def _place_series(content: StudyContent, rows: Sequence[Row]) -> list[Series]:
@@ -95,7 +98,8 @@ def _place_series(content: StudyContent, rows: Sequence[Row]) -> list[Series]:
     series = forest_series(content, rows)
     places = {Place(row["experiment"], row["point"], row["probes"]) for row in rows}
     is_estimate = all("fields" in row for row in rows)  # rows of `estimates`, not of another table
-    facts = _fact_series(content, places.pop()) if len(places) == 1 and is_estimate and content.normalization == "token" else []
+    is_per_token = all(row["normalization"] == "token" for row in rows)
+    facts = _fact_series(content, places.pop()) if len(places) == 1 and is_estimate and is_per_token else []
     labels = {mark.label for entry in facts for mark in entry.marks}
     return [
         *(replace(entry, marks=[replace(mark, filled=mark.filled and mark.label not in labels) for mark in entry.marks]) for entry in series),
@@ -109,19 +113,27 @@ def _shift_rows(content: StudyContent, place: Place) -> list[Row]:
 
 def overview_chart(content: StudyContent) -> Chart | None:
     """Learned beside forgotten, by factor, at the point that the statements speak of."""
-    groups, places = [], []
+    shown: list[tuple[str, str, Place]] = []
     for analysis, title in (("learned", "Learned"), ("forgotten", "Forgotten")):
         for probes in content.probes_of(analysis)[:1]:
-            for place in content.main_places(probes)[:1]:
-                groups.append((f"{title}: {probes}", _shift_rows(content, place)))
-                places.append(place.text)
-    if not groups:
+            shown += [(analysis, f"{title}: {probes}", place) for place in content.main_places(probes)[:1]]
+    if not shown:
         known = dict.fromkeys(str(row["probes"]) for row in content.shifts("estimates"))
-        places_of = [content.main_places(probes)[0] for probes in known]
-        groups, places = [(place.probes, _shift_rows(content, place)) for place in places_of], [place.text for place in places_of]
-    gains = "Left of 0 a model moved away from the originals\u2019 value of the factor, right of 0 towards it."
-    caption = f"{gains} Points shown: {'; '.join(places)}. {unit_sentence(content)} Filled: the number to read first; hollow: its other reference."
-    return forest_chart(content, "overview", "Shift of every factor, learned beside forgotten", caption, groups)
+        shown = [("", probes, content.main_places(probes)[0]) for probes in known]
+    groups = [(analysis, place, title, rows) for analysis, title, place in shown if (rows := _shift_rows(content, place))]
+    label = "Shift of every factor, learned beside forgotten"
+    chart = forest_chart(content, "overview", label, "", [(title, rows) for _, _, title, rows in groups])
+    if chart is None:
+        return None
+    said = [
+        headline_of(content, analysis, place)
+        or panel_finding(replace(chart, panels=[panel]), [panel], f"{panel.title} ({place.experiment}, {place.point})")
+        for panel, (analysis, place, _, _) in zip(chart.panels, groups, strict=True)
+    ]
+    how = "Left of 0 a model moved away from the originals\u2019 value of the factor, right of 0 towards it."
+    points = f"Points shown: {'; '.join(place.text for _, place, _, _ in groups)}."
+    filled = "Filled: the number to read first; hollow: its other reference."
+    return replace(chart, caption=" ".join([*said, how, points, unit_sentence(content, chart.panels), filled]))
 
 
 def learned_charts(content: StudyContent, analysis: str) -> list[Chart]:
@@ -129,10 +141,9 @@ def learned_charts(content: StudyContent, analysis: str) -> list[Chart]:
     charts: list[Chart] = []
     for probes in content.probes_of(analysis):
         for index, place in enumerate(content.main_places(probes)):
-            caption = caption_of(content, analysis, place)
-            chart = forest_chart(content, f"{analysis}-{len(charts)}", place.text, caption, [(place.text, _shift_rows(content, place))])
+            chart = forest_chart(content, f"{analysis}-{len(charts)}", place.text, "", [(place.text, _shift_rows(content, place))])
             if chart is not None:
-                charts.append(replace(chart, is_static=index == 0))
+                charts.append(captioned(content, replace(chart, is_static=index == 0), analysis, place))
     return charts
 
 
@@ -157,7 +168,7 @@ def place_ticks(rows: Iterable[Row]) -> tuple[list[Tick], bool]:
 
 def curve_panels(content: StudyContent, rows: Sequence[Row], ticks: Sequence[Tick]) -> list[Panel]:
     """Gain on the originals, shifts against the original, and net shifts, over one axis."""
-    unit = UNITS[content.normalization]
+    unit = content.unit_of(rows)
     gains = [row for row in rows if row["statistic"] == "gain" and row["variant"] == ORIGINAL]
     panels = [Panel("gain on the originals", [_curve_series(content, ORIGINAL, gains, ticks)], unit)] if gains else []
     for reference, (title, _, _) in REFERENCES.items():
@@ -175,13 +186,12 @@ def _curve_series(content: StudyContent, variant: str, rows: Sequence[Row], tick
     last = ticks[-1].at
     placed = sorted(rows, key=lambda row: last if row["x"] is None else row["x"])
     marks = [
-        Mark(
+        make_mark(
+            content,
+            row,
             row["x_label"] or "",
             last if row["x"] is None else float(row["x"]),
-            row["estimate"],
-            row["ci_low"],
-            row["ci_high"],
-            hover=describe_row(content, row),
+            filled=bool(row.get("is_headline", True)),
         )
         for row in placed
     ]
@@ -192,27 +202,46 @@ def _curve_series(content: StudyContent, variant: str, rows: Sequence[Row], tick
 def curve_charts(content: StudyContent) -> list[Chart]:
     """One chart per experiment, probe set, axis and group."""
     charts: list[Chart] = []
-    rows = [row for row in content.tables["curves"] if row["normalization"] == content.normalization]
-    for (experiment, probes, axis, group), members in group_rows(rows, "experiment", "probes", "axis", "group").items():
+    for (experiment, probes, axis, group), rows in group_rows(content.tables["curves"], "experiment", "probes", "axis", "group").items():
+        members = one_unit(rows)
         ticks, is_log = place_ticks(members)
         label = f"{experiment}: {axis}{f', {group}' if group else ''} ({probes})"
-        caption = caption_of(content, "curves", Place(experiment, "", probes))
         panels = curve_panels(content, members, ticks)
-        charts.append(Chart(f"curves-{len(charts)}", label, caption, "curve", panels, x_name=axis, ticks=ticks, is_log=is_log))
+        chart = Chart(f"curves-{len(charts)}", label, "", "curve", panels, x_name=axis, ticks=ticks, is_log=is_log)
+        charts.append(captioned(content, chart, "curves", Place(experiment, "", probes)))
     return charts
+
+
+def one_unit(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one curve in one unit: the one in which most of its places are known, per token before per byte."""
+    units = sorted(split_units(rows), key=lambda members: [name == members[0].get("normalization") for name in NORMALIZATIONS], reverse=True)
+    return max(units, key=lambda members: len({row["x"] for row in members}))
 
 
 def independence_charts(content: StudyContent) -> list[Chart]:
     """Training corpus by factor: one panel per corpus, then the differences between two corpora."""
     charts: list[Chart] = []
-    for (experiment, probes), members in group_rows(content.tables["independence"], "experiment", "probes").items():
-        caption = caption_of(content, "independence", Place(experiment, "", probes))
+    first = _headline_references(content)
+    tables = [rows for found in group_rows(content.tables["independence"], "experiment", "probes").values() for rows in split_units(found)]
+    for rows in tables:
+        experiment, probes = rows[0]["experiment"], rows[0]["probes"]
+        members = [{**row, "is_headline": (row["probes"], row["variant"], row["reference"]) in first} for row in rows]
         alone = [row for row in members if row.get("compared_with") is None]
         against = [row for row in members if row.get("compared_with") is not None]
-        own = [(f"trained on {corpus or 'an unnamed corpus'}", rows) for (corpus,), rows in group_rows(alone, "training_corpus").items()]
-        differences = [(f"{corpus} less {other}", rows) for (corpus, other), rows in group_rows(against, "training_corpus", "compared_with").items()]
+        own = [(f"trained on {corpus or 'an unnamed corpus'}", found) for (corpus,), found in group_rows(alone, "training_corpus").items()]
+        differences = [
+            (f"{corpus} less {other}", found) for (corpus, other), found in group_rows(against, "training_corpus", "compared_with").items()
+        ]
         for label, groups in ((f"{experiment} ({probes})", own), (f"{experiment} ({probes}), differences between corpora", differences)):
-            chart = forest_chart(content, f"independence-{len(charts)}", label, caption, groups)
+            chart = forest_chart(content, f"independence-{len(charts)}", label, "", groups)
             if chart is not None:
-                charts.append(chart)
+                charts.append(captioned(content, chart, "independence", Place(experiment, "", probes)))
     return charts
+
+
+def _headline_references(content: StudyContent) -> set[tuple[Any, ...]]:
+    """Which reference of a variant is read first on a probe set. A variant that `estimates` has no such row of, here a corpus's, is read against both."""
+    headlines = {(row["probes"], row["variant"], row["reference"]) for row in content.tables["estimates"] if row["is_headline"]}
+    known = {key[:2] for key in headlines}
+    rows = content.tables["independence"]
+    return headlines | {(row["probes"], row["variant"], row["reference"]) for row in rows if (row["probes"], row["variant"]) not in known}

@@ -5,7 +5,7 @@ Everything from outside reaches the page as escaped text or as JSON that the scr
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -44,7 +44,7 @@ class PageParts:
         overview: The figure of the overview, where there are shifts.
         sections: All sections.
         texts: The run shown token by token; None where there is none, or where a server has them.
-        no_texts: Why there is no explorer, in words.
+        no_texts: Why there is no explorer, or which runs it cannot show, in words.
         served: Whether the page is served by `lmdissect view`, which has every run and token.
     """
 
@@ -170,19 +170,19 @@ def _payload(parts: PageParts) -> dict[str, Any]:
 
 def _chart_json(chart: Chart) -> dict[str, Any]:
     """A chart as JSON, texts made harmless; numbers in six digits, which is more than a screen shows."""
-    found: dict[str, Any] = _cleaned(asdict(chart))
+    found: dict[str, Any] = _cleaned(asdict(chart), lambda value: float(f"{value:.6g}"))
     return found
 
 
-def _cleaned(value: Any) -> Any:  # noqa: ANN401 - JSON is whatever it is
+def _cleaned(value: Any, number: Callable[[float], float]) -> Any:  # noqa: ANN401 - JSON is whatever it is
     if isinstance(value, dict):
-        return {name: _cleaned(entry) for name, entry in value.items()}
+        return {name: _cleaned(entry, number) for name, entry in value.items() if name != "is_weak"}  # captions alone read it
     if isinstance(value, (list, tuple)):
-        return [_cleaned(entry) for entry in value]
+        return [_cleaned(entry, number) for entry in value]
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        return number(value) if math.isfinite(value) else None
     return value
 
 
@@ -191,7 +191,7 @@ def _table_json(table: StudyTable) -> dict[str, Any]:
         "source": table.source,
         "caption": table.caption,
         "columns": [{"key": column.key, "label": column.label, "kind": column.kind} for column in table.columns],
-        "rows": _cleaned([list(row) for row in table.rows]),
+        "rows": _cleaned([list(row) for row in table.rows], float),  # every digit: what is downloaded or drawn anew is the number itself
     }
 
 

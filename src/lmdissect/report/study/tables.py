@@ -1,11 +1,13 @@
 """Tables of a study report: which columns of which rows, and how a cell is printed. The page's script prints the same way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmdissect.report.content import SELECTIONS
 from lmdissect.report.latex import escape_latex
-from lmdissect.report.numbers import estimate_parts, format_p, format_plain, share_parts
+from lmdissect.report.numbers import choose_decimals, estimate_parts, format_p, format_plain, print_x, share_parts
+from lmdissect.report.study.analyses import MEASURES
 from lmdissect.report.study.content import Place, Row, StudyContent
 from lmdissect.report.text import clean_text
 
@@ -22,7 +24,7 @@ class Column:
     Attributes:
         key: Column of the study table; of an interval the estimate's.
         label: Its head.
-        kind: ``text``, ``count``, ``number``, ``share``, ``p``, ``interval`` or ``share_interval``.
+        kind: ``text``, ``count``, ``number``, ``amount``, ``share``, ``p``, ``interval``, ``amount_interval`` or ``share_interval``.
         low: Column of the lower end of an interval.
         high: Column of the upper end.
     """
@@ -48,7 +50,7 @@ class StudyTable:
         source: Study table whose CSV file holds every column.
         caption: What it holds.
         columns: Its columns.
-        rows: Cells: a string, a number or None; an interval is [estimate, low, high, decimals].
+        rows: Cells: a string, a number or None; an interval is [estimate, low, high, decimals], and its unit behind them where its column holds several.
     """
 
     name: str
@@ -61,14 +63,16 @@ class StudyTable:
 _POINT = (Column("experiment", "Experiment"), Column("point", "Point"), Column("probes", "Probes"))
 _VARIANT = (Column("variant", "Variant"), Column("factor", "Factor"), Column("reference", "Against"))
 _COUNTS = (Column("num_seeds", "Seeds", "count"), Column("num_documents", "Documents", "count"))
+_PER = Column("normalization", "Per")
 _SHIFT = Column("estimate", "Shift", "interval")
+_OVER = Column("interval_over", "Interval over")
 _P = (Column("p_value", "p", "p"), Column("p_holm", "Holm p", "p"))
 _ESTIMATES = (
     Column("point", "Point"),
     Column("probes", "Probes"),
     Column("statistic", "Kind"),
     *_VARIANT,
-    Column("normalization", "Per"),
+    _PER,
     *_COUNTS,
     Column("estimate", "Estimate", "interval"),
     Column("p_holm", "Holm p", "p"),
@@ -80,7 +84,7 @@ _SEEDS = (
     Column("seed", "Seed", "count"),
     Column("statistic", "Kind"),
     *_VARIANT,
-    Column("normalization", "Per"),
+    _PER,
     Column("num_documents", "Documents", "count"),
     Column("estimate", "Estimate", "interval"),
 )
@@ -99,10 +103,10 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
             (
                 *_GROUP,
                 Column("axis", "Axis"),
-                Column("x", "x", "number"),
+                Column("x", "x", "amount"),
                 Column("statistic", "Kind"),
                 *_VARIANT,
-                Column("normalization", "Per"),
+                _PER,
                 *_COUNTS,
                 Column("estimate", "Estimate", "interval"),
                 Column("p_holm", "Holm p", "p"),
@@ -139,8 +143,10 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 *_VARIANT,
                 *_COUNTS,
                 Column("share_of_full", "Share", "share"),
+                _PER,
                 Column("full_estimate", "Full", "number"),
-                Column("rank", "Rank", "interval"),
+                Column("rank", "Rank", "amount_interval"),
+                _OVER,
             ),
         ),
     ),
@@ -153,9 +159,11 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 Column("axis", "Axis"),
                 *_VARIANT,
                 *_COUNTS,
-                Column("last_x", "Last x", "number"),
+                Column("last_x", "Last x", "amount"),
+                _PER,
                 Column("last_estimate", "Last shift", "number"),
-                Column("half_x", "Half at", "interval"),
+                Column("half_x", "Half at", "amount_interval"),
+                _OVER,
             ),
         ),
     ),
@@ -163,7 +171,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
         (
             "independence",
             "Shift by training corpus and factor",
-            (*_POINT, Column("training_corpus", "Trained on"), Column("compared_with", "Less trained on"), *_VARIANT, *_COUNTS, _SHIFT, *_P),
+            (*_POINT, Column("training_corpus", "Trained on"), Column("compared_with", "Less trained on"), *_VARIANT, _PER, *_COUNTS, _SHIFT, *_P),
         ),
     ),
     "interactions": (
@@ -175,7 +183,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 Column("variant", "Together"),
                 Column("first_variant", "First"),
                 Column("second_variant", "Second"),
-                Column("normalization", "Per"),
+                _PER,
                 *_COUNTS,
                 Column("estimate", "Interaction", "interval"),
                 *_P,
@@ -204,17 +212,20 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
             "cloze",
             "True term against the counterfactual\u2019s, in the true context",
             (
-                *_POINT,
+                Column("point", "Point"),
                 Column("variant", "Variant"),
                 Column("selection", "Words"),
                 Column("measure", "Measure"),
                 Column("terms", "Terms"),
-                *_COUNTS,
-                Column("num_terms", "Terms in all", "count"),
-                Column("base_mean", "Base", "number"),
-                Column("tuned_mean", "Tuned", "number"),
+                _PER,
                 Column("estimate", "Change", "interval"),
                 *_P,
+                Column("base_mean", "Base", "number"),
+                Column("tuned_mean", "Tuned", "number"),
+                *_COUNTS,
+                Column("num_terms", "Terms in all", "count"),
+                Column("probes", "Probes"),
+                Column("experiment", "Experiment"),
             ),
         ),
     ),
@@ -222,7 +233,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
         (
             "natural",
             "Style by natural pairs and by written variants",
-            (*_POINT, Column("kind", "Pairs"), Column("variant", "Variant"), *_COUNTS, _SHIFT, *_P),
+            (*_POINT, Column("kind", "Pairs"), Column("variant", "Variant"), _PER, *_COUNTS, _SHIFT, *_P),
         ),
     ),
     "fingerprint": (
@@ -232,10 +243,11 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
             (
                 *_POINT,
                 Column("axis", "Axis"),
-                Column("x", "x", "number"),
+                Column("x", "x", "amount"),
                 Column("variant", "Variant"),
                 Column("writer", "Writer"),
                 Column("kept_words_median", "Words kept", "share"),
+                _PER,
                 *_COUNTS,
                 _SHIFT,
                 *_P,
@@ -251,6 +263,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 *_VARIANT,
                 Column("document_id", "Document"),
                 Column("rank", "Rank", "count"),
+                _PER,
                 Column("shift", "Shift", "number"),
                 Column("gain", "Gain", "number"),
             ),
@@ -292,28 +305,48 @@ def build_tables(content: StudyContent, analysis: str) -> list[StudyTable]:
             probes = content.probes_of(analysis)
             rows = [row for row in rows if row["probes"] in probes]
             rows.sort(key=lambda row: (row["normalization"] != content.normalization, ranks(row), not row.get("is_headline")))
-        elif analysis in ("position", "facts", "cloze"):
+        elif analysis in _BY_POINT:
             rows.sort(key=ranks)
         if rows:
             kept = [column for column in columns if any(row.get(column.key) not in (None, "") for row in rows)]
-            cells = [[_cell(content, row, column) for column in kept] for row in rows]
+            measures = _measure_decimals(rows)
+            cells = [[_cell(content, row, column, measures) for column in kept] for row in rows]
             found.append(StudyTable(f"{analysis}-{source}", source, caption, kept, cells))
     return found
 
 
-def _cell(content: StudyContent, row: Row, column: Column) -> Any:  # noqa: ANN401 - a cell is a string, a number, an interval or nothing
+_BY_POINT = ("position", "facts", "cloze", "interactions", "natural", "fingerprint", "moved")
+"""Sections whose tables begin with the point that the statements speak of."""
+
+_UNITS = ("token", "byte", "document")
+_POINTS = "% points"
+
+
+def _measure_decimals(rows: Sequence[Row]) -> dict[str, int]:
+    """Decimals of every measure of a cloze: its changes are nats, ranks and shares, each on a scale of its own."""
+    widths: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("measure") in MEASURES:
+            widths.setdefault(row["measure"], []).append((row["ci_high"] - row["ci_low"]) / 2)
+    fixed = {"ranks": 1, "share": 1}
+    return {measure: fixed.get(MEASURES[measure][1]) or choose_decimals(found, "token") for measure, found in widths.items()}
+
+
+def _cell(content: StudyContent, row: Row, column: Column, measures: Mapping[str, int]) -> Any:  # noqa: ANN401 - a string, a number, an interval or nothing
     value = row.get(column.key)
     if value is None:
         return None
-    if column.kind in ("interval", "share_interval"):
-        low, high = row.get(column.low), row.get(column.high)
-        decimals = content.decimals(row.get("normalization") if row.get("normalization") in _UNITS else None)
-        return [value, low, high, decimals if column.key not in _AMOUNTS else 0]
+    if column.kind.endswith("interval"):
+        bounds = [value, row.get(column.low), row.get(column.high)]
+        if row.get("measure") in measures:
+            unit = MEASURES[row["measure"]][1]
+            return [*bounds, measures[row["measure"]], _POINTS if unit == "share" else unit]
+        return [*bounds, content.decimals(row.get("normalization") if row.get("normalization") in _UNITS else None)]
+    if column.key == "selection":
+        return SELECTIONS.get(value, clean_text(value))
+    if column.key == "measure":
+        return MEASURES[value][0] if value in MEASURES else clean_text(value)
     return clean_text(value) if isinstance(value, str) else value
-
-
-_UNITS = ("token", "byte", "document")
-_AMOUNTS = ("rank", "half_x")
 
 
 def cell_text(value: Any, kind: str) -> str:  # noqa: ANN401 - see `_cell`
@@ -326,14 +359,17 @@ def cell_text(value: Any, kind: str) -> str:  # noqa: ANN401 - see `_cell`
 
 
 def _interval_text(cell: Sequence[Any]) -> str:
-    estimate, low, high, decimals = cell
+    estimate, low, high, decimals, *units = cell
+    scale = 100.0 if units == [_POINTS] else 1.0
     if low is None or high is None:
-        return format_plain(estimate, decimals)
-    return (
-        " ".join(estimate_parts(estimate, low, high, decimals))
-        if decimals
-        else f"{format_plain(estimate, 0)} [{format_plain(low, 0)}, {format_plain(high, 0)}]"
-    )
+        return " ".join([format_plain(scale * estimate, decimals), *units])
+    number, interval = estimate_parts(scale * estimate, scale * low, scale * high, decimals)
+    return " ".join([number, *units, interval])
+
+
+def _amount_text(cell: Sequence[Any]) -> str:
+    estimate, low, high, _ = cell
+    return print_x(estimate) if low is None or high is None else f"{print_x(estimate)} [{print_x(low)}, {print_x(high)}]"
 
 
 def _share_text(cell: Sequence[Any]) -> str:
@@ -351,9 +387,11 @@ def _number_text(value: float) -> str:
 _PRINTERS: dict[str, Callable[[Any], str]] = {
     "count": lambda value: format_plain(value, 0),
     "number": _number_text,
+    "amount": print_x,
     "share": lambda value: f"{format_plain(100 * value, 0)} %",
     "p": format_p,
     "interval": _interval_text,
+    "amount_interval": _amount_text,
     "share_interval": _share_text,
 }
 

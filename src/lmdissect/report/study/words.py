@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 
+from lmdissect.factors import CONTROL
 from lmdissect.report.findings import HEADLINE_RULE
 from lmdissect.report.numbers import format_level
-from lmdissect.report.study.content import StudyContent
+from lmdissect.report.study.content import StudyContent, group_rows
+from lmdissect.report.text import join_words
 
 __all__ = ["SOURCES", "limits", "methods"]
+
+_SEVERAL = 2
+_MOST_NAMES = 6
 
 SOURCES: Sequence[tuple[str, str]] = (
     (
@@ -74,9 +79,37 @@ def limits(content: StudyContent) -> list[str]:
         "Probe documents may have been part of a base model\u2019s pretraining; the look for probes in the finetuning corpus cannot see that.",
         "Not shown is not the same as zero: the interval says how large a shift could have been missed.",
     ]
-    if content.control is None:
-        lines.append("These probes have no control: what the writer of the variants does to every shift is unknown here.")
-    seeds = {row["seed"] for row in content.tables["runs"]}
-    if len(seeds) < 2:
-        lines.append("One training seed: the intervals are over documents, for these training runs alone; another seed could give other numbers.")
-    return lines
+    return [*lines, *_control_limits(content), *_seed_limits(content)]
+
+
+def _control_limits(content: StudyContent) -> list[str]:
+    """Probe sets without a control."""
+    rows = content.tables["estimates"]
+    known = list(dict.fromkeys(row["probes"] for row in rows))
+    controlled = {row["probes"] for row in rows if CONTROL in (row["factor"], row["reference"])}
+    bare = [probes for probes in known if probes not in controlled]
+    if (known and len(bare) == len(known)) or (not known and content.control is None):
+        return ["These probes have no control: what the writer of the variants does to every shift is unknown here."]
+    return [f"{_listed(bare)} without a control: what the writer of the variants does to every shift on it is unknown here."] if bare else []
+
+
+def _seed_limits(content: StudyContent) -> list[str]:
+    """Points with one training seed, by experiment."""
+    points = group_rows(content.tables["runs"], "experiment", "point", "probes")
+    single = [key for key, rows in points.items() if len({row["seed"] for row in rows}) < _SEVERAL]
+    if len(single) == len(points):
+        return ["One training seed: the intervals are over documents, for these training runs alone; another seed could give other numbers."]
+    if not single:
+        return []
+    names = []
+    for experiment in dict.fromkeys(key[0] for key in single):
+        alone = list(dict.fromkeys(point for name, point, _ in single if name == experiment))
+        every = {point for name, point, _ in points if name == experiment}
+        names.append(experiment if len(alone) == len(every) else f"{experiment} ({_listed(alone)})")
+    said = f"One training seed in {_listed(names)}: the intervals there are over documents, for these training runs alone; another seed could give other numbers."
+    return [said]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [str(name) for name in names[:_MOST_NAMES]]
+    return join_words([*shown, f"{len(names) - _MOST_NAMES} more"]) if len(names) > _MOST_NAMES else join_words(shown)

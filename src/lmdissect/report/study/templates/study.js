@@ -28,42 +28,60 @@
   const tellingDecimals = (low, high, decimals) => {
     if (low <= 0 && 0 <= high) return decimals;
     const nearest = Math.min(Math.abs(low), Math.abs(high));
-    while (decimals < 8 && Number(nearest.toFixed(decimals)) === 0) decimals += 1;
-    return decimals;
+    return [0, 1, 2].map((more) => decimals + more).find((shown) => Number(nearest.toFixed(shown)) !== 0) ?? decimals;
   };
-  const formatInterval = ([estimate, low, high, decimals]) => {
-    if (low === null || high === null) return formatPlain(estimate, decimals);
-    if (!decimals) return `${formatPlain(estimate, 0)} [${formatPlain(low, 0)}, ${formatPlain(high, 0)}]`;
-    const shown = tellingDecimals(low, high, decimals);
-    return `${formatSigned(estimate, shown)} [${formatPlain(low, shown)}, ${formatPlain(high, shown)}]`;
+  const formatBounds = (low, high, decimals) => {
+    const shown = [low, high].map((bound) => formatPlain(bound, decimals));
+    if (low > 0 || high < 0) {
+      const isZero = [low, high].map((bound) => Number(bound.toFixed(decimals)) === 0), [near, far] = low > 0 ? [0, 1] : [1, 0];
+      const least = formatPlain(Math.sign(low) * 10 ** -decimals, decimals);
+      if (isZero[near]) shown[near] = low > 0 ? "> 0" : "< 0";
+      if (isZero[far]) shown[far] = low > 0 ? `< ${least}` : `> ${least}`;
+    }
+    return `[${shown[0]}, ${shown[1]}]`;
+  };
+  const formatInterval = ([estimate, low, high, decimals, unit]) => {
+    const scale = unit === "% points" ? 100 : 1, behind = unit ? ` ${unit}` : "";
+    if (low === null || high === null) return formatPlain(scale * estimate, decimals) + behind;
+    const shown = tellingDecimals(scale * low, scale * high, decimals);
+    return `${formatSigned(scale * estimate, shown)}${behind} ${formatBounds(scale * low, scale * high, shown)}`;
   };
   const formatShare = ([share, low, high]) => {
     if (low === null || high === null) return `${formatPlain(100 * share, 0)} %`;
     const shown = tellingDecimals(100 * low, 100 * high, 0);
-    return `${formatPlain(100 * share, shown)} % [${formatPlain(100 * low, shown)}, ${formatPlain(100 * high, shown)}]`;
+    return `${formatPlain(100 * share, shown)} % ${formatBounds(100 * low, 100 * high, shown)}`;
   };
+  const formatAmount = (value) => {
+    if (Number.isInteger(value) || Math.abs(value) >= 100) return formatPlain(value, 0);
+    const short = Number(value.toPrecision(3)), text = Math.abs(short) < 1e-4 ? short.toExponential().replace(/e-(\d)$/, "e-0$1") : String(short);
+    return withMinus(text);
+  };
+  const formatAmounts = ([amount, low, high]) => (low === null || high === null ? formatAmount(amount) : `${formatAmount(amount)} [${formatAmount(low)}, ${formatAmount(high)}]`);
   const printers = {
     text: String,
     count: (value) => formatPlain(value, 0),
     number: (value) => (Number.isInteger(value) ? formatPlain(value, 0) : formatPlain(value, Math.abs(value) < 1 ? 4 : 2)),
+    amount: formatAmount,
     share: (value) => `${formatPlain(100 * value, 0)} %`,
     p: (value) => (value < 0.001 ? "< 0.001" : value.toFixed(3)),
     interval: formatInterval,
+    amount_interval: formatAmounts,
     share_interval: formatShare,
   };
   const cellText = (cell, kind) => (cell === null ? NONE : printers[kind](cell));
 
   // ---- figures ----------------------------------------------------------------------------------------------------------------------------------------
 
-  const GLYPHS = { circle: "\u25cf", diamond: "\u25c6", square: "\u25a0", triangle: "\u25b2", cross: "\u271a" };
-  const SYMBOLS = { circle: "circle", diamond: "diamond", square: "square", triangle: "triangle-up", cross: "cross" };
-  const color = (role) => payload.roles[role][night.matches ? 1 : 0];
+  const GLYPHS = { circle: "\u25cf", diamond: "\u25c6", square: "\u25a0", triangle: "\u25b2", down: "\u25bc", star: "\u2605", cross: "\u271a" };
+  const SYMBOLS = { circle: "circle", diamond: "diamond", square: "square", triangle: "triangle-up", down: "triangle-down", star: "star", cross: "cross" };
+  let onPaper = false;
+  const color = (role) => payload.roles[role][night.matches && !onPaper ? 1 : 0];
   const withAlpha = (hex, alpha) => `rgba(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(",")},${alpha})`;
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"); // plotly reads a little HTML in labels: leave none
   const shorten = (text, length) => (text.length <= length ? text : `${text.slice(0, length - 1)}\u2026`);
-  const markText = (panel, mark) => {
-    const value = panel.is_share ? formatShare([mark.estimate, mark.low, mark.high]) : formatInterval([mark.estimate, mark.low, mark.high, markDecimals(mark)]);
-    return `${value} ${panel.unit}`;
+  const markText = (chart, panel, mark) => {
+    const values = [mark.estimate, mark.low, mark.high];
+    return `${panel.is_share ? formatShare(values) : chart.zero ? formatInterval([...values, markDecimals(mark)]) : formatAmounts(values)} ${panel.unit}`;
   };
   const markDecimals = (mark) => {
     const half = (mark.high - mark.low) / 2 || Math.abs(mark.estimate) || 1;
@@ -75,7 +93,7 @@
     const offset = (index - (panel.series.length - 1) / 2) * step;
     const at = new Map(chart.rows.map((row, place) => [row, place]));
     return {
-      ...traceOf(panel, series, number),
+      ...traceOf(chart, panel, series, number),
       mode: "markers",
       x: series.marks.map((mark) => mark.estimate),
       y: series.marks.map((mark) => at.get(mark.label) + offset),
@@ -94,15 +112,15 @@
       fill: "toself", fillcolor: withAlpha(tone, 0.14), line: { width: 0 }, hoverinfo: "skip", legendgroup: series.name, ...axes,
     };
     const line = {
-      ...traceOf(panel, series, number), mode: "lines+markers", x, y: series.marks.map((mark) => mark.estimate),
+      ...traceOf(chart, panel, series, number), mode: "lines+markers", x, y: series.marks.map((mark) => mark.estimate),
       line: { color: tone, width: 2 }, marker: { symbol: SYMBOLS[series.symbol], size: 7, color: tone },
     };
     return [band, line];
   });
 
   const axesOf = (number) => ({ xaxis: `x${number ? number + 1 : ""}`, yaxis: `y${number ? number + 1 : ""}` });
-  const traceOf = (panel, series, number) => {
-    const texts = series.marks.map((mark) => [series.name, shorten(mark.label, 80), markText(panel, mark), mark.hover].filter(Boolean));
+  const traceOf = (chart, panel, series, number) => {
+    const texts = series.marks.map((mark) => [series.name, shorten(mark.label, 80), markText(chart, panel, mark), mark.hover].filter(Boolean));
     return {
       type: "scatter", legendgroup: series.name, ...axesOf(number),
       text: texts.map((lines) => lines.map((line) => plain(shorten(line, 90))).join("<br>")), hovertemplate: "%{text}<extra></extra>",
@@ -122,7 +140,9 @@
     const halves = marks.map((mark) => (mark.high - mark.low) / 2).sort((one, other) => one - other);
     const room = Math.max(1.5 * (highest - lowest), 3 * halves[Math.floor(halves.length / 2)]) || Math.max(Math.abs(lowest), Math.abs(highest)) || 0.01;
     let low = Math.max(Math.min(...marks.map((mark) => mark.low)), lowest - room), high = Math.min(Math.max(...marks.map((mark) => mark.high)), highest + room);
+    const middle = (low + high) / 2;
     if (withZero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
+    else if (high - low < 0.2 * Math.abs(middle)) [low, high] = [middle - 0.1 * Math.abs(middle), middle + 0.1 * Math.abs(middle)]; // amounts that agree to many digits
     const margin = 0.06 * (high - low) || 0.001;
     return [low - margin, high + margin];
   };
@@ -136,15 +156,15 @@
   };
 
   const layoutOf = (chart, width, isLog) => {
-    const isForest = chart.kind === "forest", isWide = width >= 680 && chart.panels.length > 1;
+    const isForest = chart.kind === "forest", isWide = width >= (isForest ? 680 : 820) && chart.panels.length > 1; // narrower columns would cut a curve's title
     const columns = isWide ? Math.min(chart.panels.length, 3) : 1, rows = Math.ceil(chart.panels.length / columns);
     const most = Math.max(...chart.panels.map((panel) => panel.series.length));
     const panelHeight = isForest ? Math.max(chart.rows.length, 1) * (Math.max(most * 15 + 16, 36)) + 12 : 230;
     const titleHeight = 28, bottom = 52, height = rows * (titleHeight + panelHeight + bottom);
     const isNarrow = width < 480, labelLength = isNarrow ? 18 : 34; // on a phone a label takes two lines
     const labelLines = chart.rows.map((row) => (isNarrow ? row.split(" \u00b7 ") : [row]).map((line) => plain(shorten(line, labelLength))));
-    const left = isForest ? Math.min(7.2 * Math.max(0, ...labelLines.flat().map((line) => line.length)) + 14, width * 0.44) : 58;
-    const inner = width - left - 14, gap = isForest ? 26 / inner : (chart.same_scale ? 26 : 56) / inner;
+    const left = isForest ? Math.min(7.2 * Math.max(0, ...labelLines.flat().map((line) => line.length)) + 14, width * 0.44) : 76;
+    const inner = width - left - 14, gap = isForest ? 26 / inner : (chart.same_scale ? 26 : 74) / inner;
     const layout = {
       width, height, margin: { l: left, r: 14, t: 0, b: 0, pad: 0 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
       font: { family: "system-ui,-apple-system,'Segoe UI',Roboto,sans-serif", size: 13, color: color("ink") }, dragmode: false, annotations: [], shapes: [],
@@ -174,21 +194,23 @@
           ...grid, domain: xDomain, anchor: `y${suffix}`, type: isLog ? "log" : "linear", showgrid: false, title: { ...unit, text: plain(chart.x_name) },
           tickmode: "array", tickvals: ticks.map((tick) => tick.at), ticktext: ticks.map((tick) => plain(shorten(tick.text, 12))), tickangle: 0, showline: true,
         };
-        layout[`yaxis${suffix}`] = { ...grid, domain: yDomain, anchor: `x${suffix}`, range, nticks: 6, showticklabels: !column || !chart.same_scale, tickformat: panel.is_share ? ".0%" : "" };
+        const isLabelled = !column || !chart.same_scale;
+        layout[`yaxis${suffix}`] = { ...grid, domain: yDomain, anchor: `x${suffix}`, range, nticks: 6, showticklabels: isLabelled, tickformat: panel.is_share ? ".0%" : "", title: isLabelled ? unit : undefined };
       }
       if (chart.zero) {
         const place = isForest ? { x0: 0, x1: 0, xref: `x${suffix}`, y0: yDomain[0], y1: yDomain[1], yref: "paper" } : { y0: 0, y1: 0, yref: `y${suffix}`, x0: xDomain[0], x1: xDomain[1], xref: "paper" };
         layout.shapes.push({ type: "line", ...place, layer: "below", line: { color: color("muted"), width: 1.2 } });
       }
-      const title = isForest ? panel.title : `${panel.title}, ${panel.unit}`;
       if (panel.title) {
         layout.annotations.push({
-          text: plain(shorten(title, Math.floor(span * inner / 7.4))), x: xDomain[0], xref: "paper", xanchor: "left", y: top, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 13, weight: 600, color: color("ink") }, // <b> would set a style attribute, which the policy refuses
+          text: plain(shorten(panel.title, Math.floor(span * inner / 7.4))), x: xDomain[0], xref: "paper", xanchor: "left", y: top, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 13, weight: 600, color: color("ink") }, // <b> would set a style attribute, which the policy refuses
         });
       }
     });
     return layout;
   };
+
+  const PAPER_WIDTH = 660;
 
   class Figure {
     constructor(root) {
@@ -197,7 +219,7 @@
       this.still = root.querySelector(".static");
       this.choose = root.querySelector("[data-choose]");
       this.log = root.querySelector("[data-log]");
-      this.name = root.dataset.charts.split(" ")[0];
+      this.first = this.name = root.dataset.charts.split(" ")[0];
       this.keys = root.querySelector(".keys");
       this.at = -1;
       this.hiddenNames = new Set();
@@ -223,7 +245,7 @@
       if (draw) this.draw();
     }
 
-    draw() {
+    draw(width = this.root.clientWidth) {
       const chart = payload.charts[this.name];
       this.plot.hidden = false;
       this.still.hidden = true;
@@ -232,8 +254,25 @@
       for (const trace of traces) trace.visible = !this.hiddenNames.has(trace.legendgroup);
       this.showKeys(chart);
       const config = { displayModeBar: false, responsive: false, scrollZoom: false, doubleClick: "reset", showTips: false };
-      this.drawn = Plotly.react(this.plot, traces, layoutOf(chart, Math.max(this.root.clientWidth, 260), isLog), config);
+      this.drawn = Plotly.react(this.plot, traces, layoutOf(chart, Math.max(width, 260), isLog), config);
       this.plot.dataset.drawn = this.name;
+    }
+
+    // On paper stands the figure that was chosen, above its own caption: the static one where it is that, else the drawn one, in light colours and with its legend.
+    print() {
+      this.wasDrawn = !this.plot.hidden;
+      const isStatic = this.name === this.first && !this.hiddenNames.size;
+      this.root.classList.toggle("on-paper", !isStatic);
+      if (!isStatic) this.draw(PAPER_WIDTH);
+      this.plot.hidden = isStatic;
+      this.still.hidden = !isStatic;
+    }
+
+    endPrint() {
+      this.root.classList.remove("on-paper");
+      this.plot.hidden = !this.wasDrawn;
+      this.still.hidden = this.wasDrawn;
+      if (this.wasDrawn) this.draw();
     }
 
     // The legend: a button for every series, which hides and shows it.
@@ -287,8 +326,8 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; redraw(); reader.redrawRulers(); } }, 120);
   });
-  addEventListener("beforeprint", () => { for (const figure of figures.values()) { figure.still.hidden = false; figure.plot.hidden = true; } });
-  addEventListener("afterprint", () => { for (const figure of figures.values()) figure.draw(); });
+  addEventListener("beforeprint", () => { onPaper = true; for (const figure of figures.values()) figure.print(); });
+  addEventListener("afterprint", () => { onPaper = false; for (const figure of figures.values()) figure.endPrint(); });
 
   // ---- tables -----------------------------------------------------------------------------------------------------------------------------------------
 
@@ -312,19 +351,26 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
+  const status = element("p", "", "sr"), labels = new Map(), timers = new Map();
+  status.setAttribute("role", "status");
+  document.body.append(status);
+  const tell = (button, text) => {
+    if (!labels.has(button)) labels.set(button, button.textContent);
+    clearTimeout(timers.get(button));
+    button.textContent = status.textContent = text;
+    timers.set(button, setTimeout(() => { button.textContent = labels.get(button); status.textContent = ""; }, 2500));
+  };
   const copy = async (text, area, button) => {
-    const before = button.textContent;
     try {
       await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
+      tell(button, "Copied");
     } catch {
       area.hidden = false;
       area.value = text;
       area.focus();
       area.select();
-      button.textContent = "Selected: press Ctrl-C";
+      tell(button, "Selected: press Ctrl-C");
     }
-    setTimeout(() => { button.textContent = before; }, 2500);
   };
 
   class Table {
@@ -341,7 +387,7 @@
       root.querySelector("[data-csv]").addEventListener("click", () => save(`${root.dataset.table}.csv`, this.csv()));
       const area = root.querySelector(".latex"), button = root.querySelector("[data-latex]");
       button.addEventListener("click", () => { area.value = this.latex(); copy(area.value, area, button); });
-      root.querySelector("[data-more]").addEventListener("click", () => { this.limit = Infinity; this.show(); });
+      root.querySelector("[data-more]").addEventListener("click", () => { this.limit = Infinity; this.show(); root.querySelector(".scroll").focus({ preventScroll: true }); }); // the button is gone: the rows have the focus
       this.countRows();
     }
 
@@ -417,12 +463,12 @@
   }
   for (const root of document.querySelectorAll(".table")) new Table(root);
 
-  const methodsButton = byId("copy-methods");
+  const methodsButton = byId("copy-methods"), methodsArea = element("textarea", "", "latex");
+  methodsArea.hidden = methodsArea.readOnly = true;
+  methodsArea.setAttribute("aria-label", "The methods text");
   methodsButton?.addEventListener("click", () => {
-    const area = element("textarea", "", "latex");
-    methodsButton.after(area);
-    area.hidden = true;
-    copy(byId("methods-text").innerText, area, methodsButton);
+    if (!methodsArea.isConnected) methodsButton.after(methodsArea);
+    copy(byId("methods-text").innerText, methodsArea, methodsButton);
   });
 
   // ---- texts: unpacked from the page, or asked of the server --------------------------------------------------------------------------------------------
@@ -461,12 +507,12 @@
       return this.texts;
     }
 
-    async search(words) {
+    async search(_, words) {
       await this.allTexts();
       return this.index.documents.map((_, place) => place).filter((place) => words.every((word) => this.lower[place].includes(word) || this.index.documents[place][0].toLowerCase().includes(word)));
     }
 
-    async document(place) {
+    async document(_, place) {
       const flat = await this.allTexts(), block = Math.floor(place / this.index.block_documents);
       const content = await inflate(this.tokenBlocks[block]);
       const view = new DataView(content.buffer), planes = [];
@@ -497,22 +543,26 @@
     }
   }
 
+  // Every request names its run, so that no answer can be taken for another run's.
   class ServedTexts {
-    constructor() { this.run = 0; }
-
     async ask(path, parameters = {}) {
-      const answer = await fetch(`${path}?${new URLSearchParams({ run: this.run, ...parameters })}`);
-      if (!answer.ok) throw new Error(await answer.text());
+      let answer;
+      try {
+        answer = await fetch(`${path}?${new URLSearchParams(parameters)}`);
+      } catch {
+        throw new Error("The server does not answer: start lmdissect view again and open the address that it prints.");
+      }
+      if (!answer.ok) throw new Error(`The server could not read this: ${await answer.text()}`);
       return answer.json();
     }
 
     async runs() { return this.ask("runs.json"); }
 
-    async load() { this.index = await this.ask("index.json"); return this.index; }
+    async load(run) { return this.ask("index.json", { run }); }
 
-    async search(words) { return words.length ? this.ask("search.json", { q: words.join(" ") }) : this.index.documents.map((_, place) => place); }
+    async search(run, words) { return this.ask("search.json", { run, q: words.join(" ") }); }
 
-    async document(place) { return this.ask("document.json", { place }); }
+    async document(run, place) { return this.ask("document.json", { run, place }); }
   }
 
   // ---- the explorer -----------------------------------------------------------------------------------------------------------------------------------
@@ -633,14 +683,15 @@
 
   class Explorer {
     constructor(source) {
-      Object.assign(this, { source, chosen: -1, places: [], limit: 60, asked: 0 });
+      Object.assign(this, { source, run: 0, index: null, places: [], limit: 60, chosen: -1, shown: -1, texts: null });
+      this.turns = { load: 0, find: 0, open: 0 }; // an answer that comes after a later question of its kind is dropped
       this.left = new TextView("left");
       this.right = new TextView("right");
       this.search = byId("doc-search");
       this.sort = byId("doc-sort");
       this.beside = byId("variant-choice");
       this.search.addEventListener("input", () => this.find());
-      this.sort.addEventListener("change", () => this.list());
+      this.sort.addEventListener("change", () => { this.followSort(); this.list(); });
       this.beside.addEventListener("change", () => this.showTexts());
       byId("doc-more").addEventListener("click", () => { this.limit += 200; this.list(); });
     }
@@ -648,21 +699,47 @@
     async start() {
       const runChoice = byId("run-choice");
       if (runChoice) {
-        for (const [number, run] of (await this.source.runs()).entries()) runChoice.append(new Option(run.label, number));
-        runChoice.addEventListener("change", async () => { this.source.run = Number(runChoice.value); await this.load(); });
+        try {
+          for (const [number, run] of (await this.source.runs()).entries()) runChoice.append(new Option(run.label, number));
+        } catch (error) {
+          this.emptyList(error.message);
+          return;
+        }
+        runChoice.addEventListener("change", () => this.load(Number(runChoice.value)));
       }
-      await this.load();
+      await this.load(0);
     }
 
-    async load() {
+    emptyList(said) {
+      this.places = [];
+      byId("doc-list").replaceChildren();
+      byId("doc-more").hidden = true;
+      byId("doc-count").textContent = said;
+    }
+
+    emptyReader(said) {
+      Object.assign(this, { texts: null, shown: -1 });
+      byId("reader-body").hidden = true;
+      byId("reader-empty").hidden = false;
+      byId("reader-empty").textContent = said;
+    }
+
+    async load(run) {
+      const turn = ++this.turns.load;
+      this.turns.find += 1;
+      this.turns.open += 1;
+      Object.assign(this, { run, index: null, chosen: -1 }); // nothing of the former run stands under the name of this one
+      this.emptyList("Reading the run \u2026");
+      this.emptyReader("Choose a document.");
+      let index;
       try {
-        this.index = await this.source.load();
+        index = await this.source.load(run);
       } catch (error) {
-        this.index = null;
-        byId("doc-list").replaceChildren();
-        byId("doc-count").textContent = error.message;
+        if (turn === this.turns.load) this.emptyList(error.message);
         return;
       }
+      if (turn !== this.turns.load) return;
+      this.index = index;
       const { variants } = this.index, chosen = this.beside.value;
       this.beside.replaceChildren(...variants.map((name, at) => new Option(this.index.factors[at] ? `${name} (${this.index.factors[at]})` : name, name)));
       if (variants.includes(chosen)) this.beside.value = chosen;
@@ -675,17 +752,28 @@
       orders.push(["Gain on the original, largest first", "2 -1"], ["Gain on the original, smallest first", "2 1"]);
       this.sort.replaceChildren(...orders.map(([label, value]) => new Option(label, value)));
       if (variants.length) this.sort.value = "3 0 -1";
-      this.chosen = -1;
-      byId("reader-body").hidden = true;
-      byId("reader-empty").hidden = false;
       await this.find();
+    }
+
+    // Sorting by a variant puts it beside the original; what the reader then chooses stays, whatever document is opened.
+    followSort() {
+      const wanted = this.sort.value.split(" ");
+      if (wanted.length !== 3) return;
+      this.beside.value = this.index.variants[Number(wanted[1])];
+      this.showTexts();
     }
 
     async find() {
       if (!this.index) return;
-      const turn = ++this.asked, words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const places = words.length ? await this.source.search(words) : this.index.documents.map((_, place) => place);
-      if (turn !== this.asked) return;
+      const turn = ++this.turns.find, words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let places;
+      try {
+        places = words.length ? await this.source.search(this.run, words) : this.index.documents.map((_, place) => place);
+      } catch (error) {
+        if (turn === this.turns.find) this.emptyList(error.message);
+        return;
+      }
+      if (turn !== this.turns.find) return;
       this.places = places;
       this.limit = 60;
       this.list();
@@ -701,6 +789,7 @@
     }
 
     list() {
+      if (!this.index) return;
       const { places, value } = this.order(), { documents } = this.index;
       const lines = places.slice(0, this.limit).map((place) => {
         const item = element("li"), button = element("button"), head = element("b"), number = value(documents[place]);
@@ -718,13 +807,19 @@
     }
 
     async open(place, button) {
+      const turn = ++this.turns.open;
       this.chosen = place;
       for (const other of byId("doc-list").querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
       button?.setAttribute("aria-current", "true");
-      this.texts = await this.source.document(place);
-      if (this.chosen !== place) return;
-      const wanted = this.sort.value.split(" ");
-      if (wanted.length === 3) this.beside.value = this.index.variants[Number(wanted[1])];
+      let texts;
+      try {
+        texts = await this.source.document(this.run, place);
+      } catch (error) {
+        if (turn === this.turns.open) this.emptyReader(`${shorten(this.index.documents[place][0], 40)} cannot be shown. ${error.message}`);
+        return;
+      }
+      if (turn !== this.turns.open) return;
+      Object.assign(this, { texts, shown: place });
       byId("reader-empty").hidden = true;
       byId("reader-body").hidden = false;
       byId("reader-title").textContent = this.index.documents[place][0];
@@ -733,7 +828,8 @@
     }
 
     showTexts() {
-      const line = this.index.documents[this.chosen], at = this.index.variants.indexOf(this.beside.value);
+      if (!this.texts) return;
+      const line = this.index.documents[this.shown], at = this.index.variants.indexOf(this.beside.value);
       const gains = this.texts.flatMap((entry) => entry.pieces.map(gainOf)).filter((gain) => gain !== null).map(Math.abs).sort((one, other) => one - other);
       const wanted = gains.length ? gains[Math.min(Math.floor(0.97 * gains.length), gains.length - 1)] : 10;
       const scale = SCALES.find((candidate) => candidate >= wanted) ?? 10;

@@ -1,0 +1,180 @@
+"""What may be said along an axis: whether a shift grows, where half of it is reached, and which rank reaches a share of full finetuning's.
+
+Points are compared at one reference and in one unit: those that the last point of a curve is read at first. Where a curve ends in no finding, nothing is
+said of how it got there.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from lmdissect.factors import CONTROL
+from lmdissect.formats.study_tables import OVER_DOCUMENTS
+from lmdissect.shifts.stated import Row, StatedTables
+from lmdissect.shifts.statement_words import basis, excludes_zero, factor_noun, is_moved, is_over_documents_alone, over
+from lmdissect.wording import print_x
+
+__all__ = ["state_capacity", "state_curves", "state_tempo"]
+
+_LINE = ("experiment", "axis", "group", "probes", "variant")
+_RANK = "finetune.lora.rank"
+_UNITS = ("token", "byte")
+_FEWEST_POINTS = 2
+_WAYS = {True: "towards the originals", False: "away from them"}
+
+
+def state_curves(writer: StatedTables) -> Iterator[dict[str, Any]]:
+    """One sentence per curve: its two ends."""
+    for rows in _lines(writer).values():
+        if len({row["x"] for row in rows if row["x"] is not None}) < _FEWEST_POINTS:
+            continue
+        line = _comparable(rows)
+        if not line or line[0]["x"] == line[-1]["x"]:
+            yield _incomparable(writer, line, rows)
+            continue
+        first, last = line[0], line[-1]
+        changed, says = _describe_change(writer, first, last)
+        ends = f"{writer.numbers.bare(first, writer.unit(first))} at {print_x(first['x'])}, {writer.number(last)} at {print_x(last['x'])}"
+        named = f", {told}" if (told := writer.line(last)) else ""
+        sentence = f"The shift of {_named(last)} on {last['probes']} {says}: {ends}{named}."
+        yield writer.say(last, sentence, "moved" if changed else "not shown", along=line)
+
+
+def _lines(writer: StatedTables) -> dict[tuple[Any, ...], list[Row]]:
+    """Shifts of every variant along every curve, controls left out."""
+    lines: dict[tuple[Any, ...], list[Row]] = {}
+    for row in writer.tables.get("curves", ()):
+        if row["statistic"] == "shift" and row["factor"] != CONTROL:
+            lines.setdefault(tuple(row[name] for name in _LINE), []).append(row)
+    return lines
+
+
+def _comparable(rows: Iterable[Row]) -> list[Row]:
+    """Points with a place on the axis, ascending, at the reference that the last of them is read at first; in the unit that most of them have."""
+    placed = sorted((row for row in rows if row["x"] is not None), key=lambda row: row["x"])
+    best: list[Row] = []
+    for unit in _UNITS:
+        alike = [row for row in placed if row["normalization"] == unit]
+        reference = next((row["reference"] for row in reversed(alike) if row["is_headline"]), None)
+        line = [row for row in alike if row["reference"] == reference]
+        best = line if len(line) > len(best) else best
+    return best
+
+
+def _incomparable(writer: StatedTables, line: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
+    """A curve whose last point is read at a reference, or in a unit, that no other point has."""
+    last = line[-1] if line else rows[-1]
+    sentence = f"How the shift of {_named(last)} on {last['probes']} changes along {last['axis']} is not measured: fewer than two of its points have it in this form."
+    return writer.say(last, sentence, "not measured", interval=False, along=line)
+
+
+def _describe_change(writer: StatedTables, first: Row, last: Row) -> tuple[bool, str]:
+    """Whether the ends of a curve differ, and in words how."""
+    axis = last["axis"]
+    if not (first["ci_high"] < last["ci_low"] or last["ci_high"] < first["ci_low"]):
+        return False, f"shows no change along {axis} that can be told (the intervals at its ends overlap)"
+    if not (is_moved(first, writer.alpha) or is_moved(last, writer.alpha)):
+        return False, f"shows no change along {axis} that can be told (at neither end is it a finding)"
+    if excludes_zero(first) and excludes_zero(last):
+        if (first["estimate"] > 0) != (last["estimate"] > 0):
+            return True, f"turns round along {axis}, from {_WAYS[first['estimate'] > 0]} to {_WAYS[last['estimate'] > 0]}"
+        grown = abs(last["estimate"]) > abs(first["estimate"])
+    else:
+        grown = excludes_zero(last)
+    return True, f"{'grows' if grown else 'shrinks'} along {axis}"
+
+
+def _named(row: Row) -> str:
+    return f"{factor_noun(row['factor'])} ({row['variant']}, {basis(row)}{', per byte' if row.get('normalization') == 'byte' else ''})"
+
+
+def _end(rows: Iterable[Row], row: Row, x: float | None) -> Row | None:
+    """The point that a tempo or capacity is a share of: the row at ``x`` with the same reference and unit."""
+    alike = [found for found in rows if found["x"] == x and found["reference"] == row["reference"]]
+    wanted = [row["normalization"]] if row.get("normalization") else _UNITS
+    return next((found for unit in wanted for found in alike if found["normalization"] == unit), None)
+
+
+def _ends(writer: StatedTables, table: str) -> Iterator[tuple[Row, Row | None]]:
+    """Rows of `tempo` or `capacity` at the reference that their curve's end is read at first, each with that end.
+
+    Intervals are taken to be over documents alone where the row does not say.
+    """
+    lines = _lines(writer)
+    for row in writer.tables.get(table, ()):
+        if row["factor"] == CONTROL:
+            continue
+        told = {"axis": _RANK, **row, "interval_over": row.get("interval_over") or OVER_DOCUMENTS}
+        end = _end(lines.get(tuple(told[name] for name in _LINE), ()), row, row["last_x"] if table == "tempo" else None)
+        if end is None or end["is_headline"]:
+            yield told, end
+
+
+def _aside(writer: StatedTables, row: Row) -> str:
+    return "; ".join(part for part in (over(row), writer.line(row)) if part)
+
+
+def _untold(writer: StatedTables, row: Row, end: Row | None, sentence: str) -> dict[str, Any]:
+    """Why nothing is said of a share of a shift that is no finding."""
+    if end is not None:
+        sentence = writer.judged(end, sentence, f"{sentence}: {writer.number(end)} ({_aside(writer, {**end, 'group': row['group']})})")
+    return writer.say(row, f"{sentence}.", "not shown", interval=False)
+
+
+def state_capacity(writer: StatedTables) -> Iterator[dict[str, Any]]:
+    """One sentence per curve along rank, variant and share of full finetuning's shift."""
+    untold: set[tuple[Any, ...]] = set()
+    for row, end in _ends(writer, "capacity"):
+        if end is None or not is_moved(end, writer.alpha):
+            line = tuple(row[name] for name in _LINE)
+            if line not in untold:
+                still = (
+                    f"Which rank of LoRA is enough for the shift of {_named(row)} on {row['probes']} cannot be told, because full finetuning\u2019s"
+                )
+                yield _untold(writer, row, end, f"{still} cannot be told from 0")
+            untold.add(line)
+            continue
+        closed = row["ci_low"] is not None
+        interval = f" [{print_x(row['ci_low'])}, {print_x(row['ci_high'])}]" if closed else ", with an interval that is open upwards,"
+        sentence = (
+            f"LoRA of rank {print_x(row['rank'])}{interval} reaches {100 * row['share_of_full']:g} % of full finetuning\u2019s shift of {_named(row)} on "
+            f"{row['probes']} ({_aside(writer, row)})."
+        )
+        said = writer.say(row, sentence, "moved" if closed and not is_over_documents_alone(row) else "not shown")
+        yield {**said, "estimate": row["rank"]}
+
+
+def state_tempo(writer: StatedTables) -> Iterator[dict[str, Any]]:
+    """One sentence per curve and variant, and one that compares the factors of each curve."""
+    lines: dict[tuple[Any, ...], list[Row]] = {}
+    for row, end in _ends(writer, "tempo"):
+        if end is None or not is_moved(end, writer.alpha):
+            still = (
+                f"Where along {row['axis']} half of the last shift of {_named(row)} on {row['probes']} is reached cannot be told, because that shift"
+            )
+            yield _untold(writer, row, end, f"{still} cannot be told from 0")
+            continue
+        sentence = (
+            f"Half of the last shift of {_named(row)} on {row['probes']} is there at {row['axis']} {print_x(row['half_x'])} "
+            f"[{print_x(row['ci_low'])}, {print_x(row['ci_high'])}], of {print_x(row['last_x'])} ({_aside(writer, row)})."
+        )
+        yield {**writer.say(row, sentence, "moved"), "estimate": row["half_x"]}
+        lines.setdefault((row["experiment"], row["axis"], row["group"], row["probes"]), []).append(row)
+    for rows in lines.values():
+        fast, slow = min(rows, key=lambda row: row["half_x"]), max(rows, key=lambda row: row["half_x"])
+        if fast["factor"] != slow["factor"]:
+            yield _compare_tempo(writer, fast, slow)
+
+
+def _compare_tempo(writer: StatedTables, fast: Row, slow: Row) -> dict[str, Any]:
+    names = [f"{factor_noun(row['factor'])} ({row['variant']})" for row in (fast, slow)]
+    aside = f" ({told})" if (told := writer.line(fast)) else ""
+    still = f"Which of {names[0]} and {names[1]} moves faster on {fast['probes']}{aside} cannot be told: the intervals of their half points"
+    if fast["ci_high"] >= slow["ci_low"]:
+        return writer.say(fast, f"{still} overlap.", "not shown", interval=False)
+    if any(is_over_documents_alone(row) for row in (fast, slow)):
+        sentence = f"{still} do not overlap, but are over documents alone, for these {fast['num_seeds']} training runs."
+        return writer.say(fast, sentence, "not shown", interval=False)
+    sentence = (
+        f"On {fast['probes']} {names[0]} moves faster along {fast['axis']} than {names[1]}{aside}: the intervals of their half points do not overlap."
+    )
+    return writer.say(fast, sentence, "moved", interval=False)

@@ -1,0 +1,170 @@
+"""What a study says along an axis: one reference and unit per curve, no share of a shift that is no finding, and what an interval is over."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS, SCHEMAS
+from lmdissect.shifts.statements import write_statements
+from study_runs import estimate_row
+
+AXIS = {"axis": "corpus.size", "group": "", "x_label": ""}
+UP = {"estimate": 0.05, "ci_low": 0.04, "ci_high": 0.06}
+DOWN = {"estimate": -0.04, "ci_low": -0.05, "ci_high": -0.03}
+LINE = {"experiment": "study", "group": "", "probes": "probes", "variant": "casual", "factor": "style", "reference": "original"}
+TEMPO = {**LINE, "axis": "step", "normalization": "token", "num_seeds": 3, "num_documents": 40, "last_x": 64.0, "last_estimate": 0.1}
+STYLE = {**TEMPO, "half_x": 4.0, "ci_low": 2.0, "ci_high": 8.0, "interval_over": OVER_RUNS}
+FACTS = {**STYLE, "variant": "counterfactual", "factor": "factual", "half_x": 30.0, "ci_low": 20.0, "ci_high": 60.0}
+RANK = {**LINE, "normalization": "token", "num_seeds": 1, "num_documents": 80, "share_of_full": 0.9, "full_estimate": 0.1, "rank": 4.0}
+CAPACITY = {**RANK, "ci_low": 2.0, "ci_high": 16.0, "interval_over": OVER_DOCUMENTS}
+
+
+def _state(analysis: str, **tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    rows = write_statements({**{name: [] for name in SCHEMAS}, "estimates": [estimate_row()], **tables}, 0.95)
+    return [row for row in rows if row["analysis"] == analysis]
+
+
+def _curve(*points: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [estimate_row(**{**AXIS, **point}) for point in points]
+
+
+def _last(row: Mapping[str, Any], x: float | None = 64.0, **fields: Any) -> dict[str, Any]:
+    return estimate_row(
+        **{
+            **AXIS,
+            "axis": row.get("axis", "finetune.lora.rank"),
+            "group": row["group"],
+            "variant": row["variant"],
+            "factor": row["factor"],
+            "x": x,
+            **fields,
+        }
+    )
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(0.05, "not shown"), (0.16, "moved")])
+def test_a_curve_changes_only_where_the_ends_are_apart(low: float, verdict: str) -> None:
+    rows = _state("curves", curves=_curve({"x": 60.0}, {"x": 600.0, "estimate": 0.2, "ci_low": low, "ci_high": 0.3}))
+    assert [row["verdict"] for row in rows] == [verdict]
+    assert ("grows along corpus.size" in rows[0]["sentence"]) == (verdict == "moved")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (UP, DOWN, "turns round along corpus.size, from towards the originals to away from them: +0.050 [0.040, 0.060] at 10"),
+        (DOWN, {**UP, "estimate": 0.03, "ci_low": 0.02}, "turns round along corpus.size, from away from them to towards the originals"),
+        ({**DOWN, "estimate": -0.06, "ci_low": -0.13, "ci_high": 0.01}, {**UP, "ci_low": 0.02}, "grows along corpus.size"),
+        (UP, {**DOWN, "ci_low": -0.1, "ci_high": 0.01}, "shrinks along corpus.size"),
+        ({**UP, "p_holm": 0.2}, {**DOWN, "p_holm": 0.3}, "shows no change along corpus.size that can be told (at neither end is it a finding)"),
+    ],
+)
+def test_a_change_of_sign_is_no_growth(first: Mapping[str, Any], last: Mapping[str, Any], words: str) -> None:
+    rows = _state("curves", curves=_curve({"x": 10.0, **first}, {"x": 1000.0, **last}))
+    assert words in rows[0]["sentence"]
+    assert rows[0]["verdict"] == ("not shown" if "no change" in words else "moved")
+
+
+def test_a_curve_is_told_at_the_reference_of_its_last_point() -> None:
+    raw, net = {"reference": "original", "is_headline": False}, {"reference": "control", "is_headline": True}
+    late = [{"x": x, **net, **UP} for x in (100.0, 1000.0)] + [{"x": x, **raw} for x in (100.0, 1000.0)]
+    early = {"x": 10.0, "reference": "original", "estimate": 0.3, "ci_low": 0.2, "ci_high": 0.4}
+    told = _state("curves", curves=_curve(early, *late))
+    assert [(row["verdict"], row["estimate"]) for row in told] == [("not shown", 0.05)]
+    assert "(casual, net of the control)" in told[0]["sentence"]
+    assert "at 100, " in told[0]["sentence"]
+    alone = _state("curves", curves=_curve(early, late[1], late[3]))
+    assert [row["verdict"] for row in alone] == ["not measured"]
+    assert "fewer than two of its points have it in this form" in alone[0]["sentence"]
+
+
+def test_a_curve_is_told_in_the_unit_that_its_points_share() -> None:
+    both = [{"x": 10.0, "normalization": unit} for unit in ("token", "byte")]
+    told = _state("curves", curves=_curve(*both, {"x": 1000.0, "normalization": "byte", **UP}))
+    assert "nats/byte" in told[0]["sentence"]
+    assert "per byte" in told[0]["sentence"]
+    assert "nats/token" not in told[0]["sentence"]
+
+
+def test_curves_that_end_in_one_point_are_each_told() -> None:
+    ends = [{"x": x, "axis": axis} for axis in ("corpus.size", "finetune.lora.rank") for x in (1.0, 8.0)]
+    assert len(_state("curves", curves=_curve(*ends))) == 2
+
+
+def test_tempo_compares_factors_only_where_half_points_are_apart() -> None:
+    curves = [_last(STYLE), _last(FACTS)]
+    rows = _state("tempo", tempo=[STYLE, FACTS], curves=curves)
+    assert [row["verdict"] for row in rows] == ["moved"] * 3
+    assert "style (casual) moves faster along step than facts (counterfactual)" in rows[-1]["sentence"]
+    assert "(40 documents, over 3 training runs)" in rows[0]["sentence"]
+    assert _state("tempo", tempo=[STYLE, {**FACTS, "ci_low": 7.0}], curves=curves)[-1]["verdict"] == "not shown"
+
+
+@pytest.mark.parametrize("over", [OVER_DOCUMENTS, None])
+def test_tempo_over_documents_alone_is_no_ground_to_call_a_factor_faster(over: str | None) -> None:
+    tempo = [{**row, "interval_over": over} for row in (STYLE, FACTS)]
+    rows = _state("tempo", tempo=tempo, curves=[_last(STYLE), _last(FACTS)])
+    assert "(40 documents, over documents alone, for these 3 training runs)" in rows[0]["sentence"]
+    assert rows[-1]["verdict"] == "not shown"
+    assert "do not overlap, but are over documents alone, for these 3 training runs" in rows[-1]["sentence"]
+    single = [{**row, "num_seeds": 1} for row in tempo]
+    rows = _state("tempo", tempo=single, curves=[_last(STYLE), _last(FACTS)])
+    assert "(40 documents, for one training run)" in rows[0]["sentence"]
+    assert rows[-1]["verdict"] == "moved"
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ({"p_holm": 0.3}, "the interval leaves 0 out, but Holm-adjusted p = 0.300 is too weak"),
+        ({"ci_low": 0.1, "ci_high": 0.1}, "every document has the same value"),
+        ({"ci_low": -0.1}, "cannot be told from 0: +0.10"),
+    ],
+)
+def test_no_share_is_told_of_a_shift_that_is_no_finding(end: Mapping[str, Any], words: str) -> None:
+    tempo = _state("tempo", tempo=[STYLE, FACTS], curves=[_last(STYLE, **end), _last(FACTS)])
+    assert [(row["verdict"], row["estimate"]) for row in tempo] == [("not shown", None), ("moved", 30.0)]
+    assert tempo[0]["sentence"].startswith(
+        "Where along step half of the last shift of style (casual, against the original) on probes is reached cannot be told"
+    )
+    capacity = _state("capacity", capacity=[{**CAPACITY, "share_of_full": 0.5}, CAPACITY], curves=[_last(CAPACITY, None, **end)])
+    assert [(row["verdict"], row["estimate"]) for row in capacity] == [("not shown", None)]
+    assert capacity[0]["sentence"].startswith(
+        "Which rank of LoRA is enough for the shift of style (casual, against the original) on probes cannot be told"
+    )
+    for row in (tempo[0], capacity[0]):
+        assert words in row["sentence"]
+
+
+def test_tempo_is_told_at_the_reference_of_the_last_point() -> None:
+    net = _last(STYLE, reference="control")
+    raw = _last(STYLE, is_headline=False)
+    rows = _state("tempo", tempo=[STYLE, {**STYLE, "reference": "control", "half_x": 6.0}], curves=[raw, net])
+    assert [(row["verdict"], row["estimate"]) for row in rows] == [("moved", 6.0)]
+
+
+def test_capacity_names_the_rank_the_share_and_the_group_of_every_row() -> None:
+    rows = [{**CAPACITY, "group": group, "share_of_full": share} for group in ("lr=0.1", "lr=0.2") for share in (0.5, 0.9)]
+    said = _state("capacity", capacity=rows, curves=[_last(rows[0], None), _last(rows[2], None)])
+    assert [row["verdict"] for row in said] == ["moved"] * 4
+    assert len({row["sentence"] for row in said}) == 4
+    assert said[1]["sentence"] == (
+        "LoRA of rank 4 [2, 16] reaches 90 % of full finetuning\u2019s shift of style (casual, against the original) on probes "
+        "(80 documents, for one training run; lr=0.1)."
+    )
+    byte = _state("capacity", capacity=[{**CAPACITY, "normalization": "byte"}], curves=[_last(CAPACITY, None, normalization="byte")])
+    assert "(casual, against the original, per byte)" in byte[0]["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict"),
+    [
+        ({"num_seeds": 3, "interval_over": OVER_RUNS}, "moved"),
+        ({"num_seeds": 3, "interval_over": OVER_DOCUMENTS}, "not shown"),
+        ({"ci_low": None, "ci_high": None}, "not shown"),
+    ],
+)
+def test_a_rank_is_a_finding_only_with_an_interval_that_is_closed_and_over_runs(fields: Mapping[str, Any], verdict: str) -> None:
+    rows = _state("capacity", capacity=[{**CAPACITY, **fields}], curves=[_last(CAPACITY, None)])
+    assert [row["verdict"] for row in rows] == [verdict]
