@@ -477,7 +477,7 @@ callback = ShiftCallback(make_probes(), folder / "curve", scoring=SCORING, shift
 trainer = make_trainer(model, folder / "run", per_device_train_batch_size=1, ddp_backend="gloo", save_strategy="no")
 callback.attach(trainer)
 trainer.train()
-print("rank", trainer.args.process_index, "ended at", trainer.state.global_step, flush=True)
+sys.stdout.write(f"rank {trainer.args.process_index} ended at {trainer.state.global_step}\\n")  # one write: the other process writes too
 """
 
 
