@@ -23,11 +23,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from lmdissect.factors import ORIGINAL
 from lmdissect.formats.shift_tables import SCHEMAS
-from lmdissect.report.numbers import format_signed
 from lmdissect.report.palette import LINES, light
 from lmdissect.report.rendering import drawing_style, render_figure
 from lmdissect.report.text import short_label
 from lmdissect.store import read_table, write_bytes, write_table
+from lmdissect.wording import format_signed
 
 __all__ = ["CURVE_SCHEMAS", "MeasuredStep", "draw_curve", "read_curve", "write_curve", "write_curve_figure"]
 

@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lmdissect.factors import ORIGINAL
 from lmdissect.pipeline.points import LORA, cell_value, short_names, shown_forms
-from lmdissect.report.numbers import UNITS, format_plain, format_signed
 from lmdissect.report.palette import LINES, light
 from lmdissect.report.rendering import drawing_style, render_figure
+from lmdissect.wording import UNITS, format_plain, format_signed
 
 __all__ = ["CurvePoint", "curve_points", "draw_curves", "text_tables"]
 

@@ -16,10 +16,10 @@ from lmdissect.formats.calibration_tables import read_calibration_tables
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.report.calibration_figures import Curve, CurvePanel, Drawing, Strip, StripPoint, draw_both, draw_curves, draw_strips
 from lmdissect.report.calibration_words import BIAS_LIMIT, COVERAGE_BAND, LEAK_BAND, Captions, plant_words
-from lmdissect.report.numbers import format_plain, format_signed
 from lmdissect.report.palette import write_palette
 from lmdissect.report.text import clean_text
 from lmdissect.store import Manifest, lock_folder, write_bytes, write_text
+from lmdissect.wording import format_plain, format_signed
 
 __all__ = ["write_calibration_report"]
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lmdissect.report.forest import NARROW, WIDE, PageWidth
-from lmdissect.report.numbers import format_plain, format_signed
 from lmdissect.report.palette import LINES, light
 from lmdissect.report.rendering import drawing_style, inline_svg, render_figure
+from lmdissect.wording import format_plain, format_signed
 
 __all__ = ["Curve", "CurvePanel", "Drawing", "Strip", "StripPoint", "draw_both", "draw_curves", "draw_strips"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmdissect.report.numbers import format_count, format_plain, format_signed
 from lmdissect.report.text import join_words
 from lmdissect.store import Manifest
+from lmdissect.wording import format_count, format_plain, format_signed
 
 __all__ = ["BIAS_LIMIT", "COVERAGE_BAND", "LEAK_BAND", "Captions", "plant_words"]
 

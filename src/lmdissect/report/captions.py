@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from lmdissect.factors import ORIGINAL
 from lmdissect.report.content import CumulativeShare, FactTokenShift, Interaction, PositionBin, ReportContent, Variant
 from lmdissect.report.findings import Headline, fact_headline, fact_unit, narrower_facts, print_headline, verdict
-from lmdissect.report.numbers import ALPHA, UNITS, equate_p, format_count, format_estimate, format_level, format_share
 from lmdissect.report.text import join_words
+from lmdissect.wording import ALPHA, UNITS, equate_p, format_count, format_estimate, format_level, format_share
 
 __all__ = [
     "EARLY_TOKENS",

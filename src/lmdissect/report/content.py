@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from lmdissect.factors import CONTROL, ORIGINAL, control_variant, sort_variants
 from lmdissect.formats.shift_tables import read_shift_tables
 from lmdissect.records import NORMALIZATIONS, FactorShift, WriterMatch
-from lmdissect.report.numbers import choose_decimals
 from lmdissect.store import Manifest
+from lmdissect.wording import choose_decimals
 
 __all__ = [
     "SELECTIONS",

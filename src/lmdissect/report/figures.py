@@ -11,9 +11,9 @@ from lmdissect.report import captions
 from lmdissect.report.content import SELECTIONS, FactTokenShift, PositionBin, ReportContent, Variant
 from lmdissect.report.findings import fact_headline, fact_unit, factor_noun, select_headline
 from lmdissect.report.forest import NARROW, WIDE, ForestKey, ForestPoint, ForestRow, PageWidth, draw_forest
-from lmdissect.report.numbers import UNITS, format_estimate
 from lmdissect.report.profiles import Curve, Panel, draw_cumulative, draw_panels
 from lmdissect.report.rendering import drawing_style, inline_svg, render_figure
+from lmdissect.wording import UNITS, format_estimate
 
 __all__ = ["KINDS", "DrawnFigure", "draw_figures"]
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import SELECTIONS, FactTokenShift, ReportContent, Variant
-from lmdissect.report.numbers import (
+from lmdissect.report.text import capitalize_first, join_words
+from lmdissect.wording import (
     ALPHA,
     UNITS,
     equate_p,
@@ -19,7 +20,6 @@ from lmdissect.report.numbers import (
     format_share,
     format_signed,
 )
-from lmdissect.report.text import capitalize_first, join_words
 
 __all__ = [
     "HEADLINE_RULE",

@@ -13,9 +13,9 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from lmdissect.report.numbers import format_signed
 from lmdissect.report.palette import light
 from lmdissect.report.text import short_label
+from lmdissect.wording import format_signed
 
 __all__ = ["NARROW", "WIDE", "ForestKey", "ForestPoint", "ForestRow", "PageWidth", "draw_forest", "text_width_in"]
 

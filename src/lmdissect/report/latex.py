@@ -6,8 +6,8 @@ from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import ReportContent, Variant
 from lmdissect.report.findings import HEADLINE_RULE, factor_noun, run_sentence
-from lmdissect.report.numbers import UNITS, format_estimate, format_p, format_share
 from lmdissect.report.text import REPLACEMENT, clean_text
+from lmdissect.wording import UNITS, format_estimate, format_p, format_share
 
 __all__ = ["escape_latex", "write_latex"]
 

@@ -19,11 +19,11 @@ from lmdissect.factors import ORIGINAL
 from lmdissect.report import captions, findings, tables
 from lmdissect.report.content import Example, ReportContent
 from lmdissect.report.figures import DrawnFigure
-from lmdissect.report.numbers import UNITS, format_count, format_level, format_plain, format_signed
 from lmdissect.report.palette import STEPS, write_palette
 from lmdissect.report.selfcheck import check_content, failed_sentence
 from lmdissect.report.spans import TextPiece, choose_scale, cut_text
 from lmdissect.report.text import clean_text
+from lmdissect.wording import UNITS, format_count, format_level, format_plain, format_signed
 
 __all__ = ["write_page"]
 

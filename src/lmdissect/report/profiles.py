@@ -12,9 +12,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from lmdissect.report.captions import EARLY_TOKENS
 from lmdissect.report.content import CumulativeShare
 from lmdissect.report.forest import PageWidth
-from lmdissect.report.numbers import format_plain, format_signed
 from lmdissect.report.palette import LINES, light
 from lmdissect.report.text import short_label
+from lmdissect.wording import format_plain, format_signed
 
 __all__ = ["Curve", "Panel", "draw_cumulative", "draw_panels"]
 

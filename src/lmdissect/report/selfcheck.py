@@ -8,7 +8,7 @@ from typing import Any
 from lmdissect.factors import CONTROL
 from lmdissect.report.content import ReportContent
 from lmdissect.report.findings import factor_noun
-from lmdissect.report.numbers import format_count, format_plain
+from lmdissect.wording import format_count, format_plain
 
 __all__ = ["MOST_NAMED", "Check", "LeftOut", "SelfCheck", "check_content", "failed_sentence", "list_facts"]
 

@@ -8,7 +8,7 @@ from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import FactorShift
 from lmdissect.report.content import SELECTIONS, FactTokenShift, Gain, Loss, ReportContent, Variant
 from lmdissect.report.findings import factor_noun, select_headline
-from lmdissect.report.numbers import UNITS, estimate_parts, format_estimate, format_level, format_p, format_plain, format_signed, share_parts
+from lmdissect.wording import UNITS, estimate_parts, format_estimate, format_level, format_p, format_plain, format_signed, share_parts
 
 __all__ = ["Cell", "Head", "RowGroup", "Table", "fact_table", "interaction_table", "loss_table", "shift_table"]
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.report.content import SELECTIONS
-from lmdissect.report.numbers import format_plain
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
 from lmdissect.report.study.content import Place, Row, StudyContent, group_rows, split_units
 from lmdissect.report.study.estimates import REFERENCES, curve_panels, describe_row, make_mark, one_unit, place_ticks, row_label
 from lmdissect.report.study.statements import captioned
 from lmdissect.report.text import short_label
+from lmdissect.wording import format_plain
 
 __all__ = [
     "MEASURES",

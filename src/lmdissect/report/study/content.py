@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 from lmdissect.factors import CONTROL, ORIGINAL, VARIANT_FACTORS, sort_variants
 from lmdissect.formats.study_tables import read_study_tables
 from lmdissect.records import NORMALIZATIONS
-from lmdissect.report.numbers import UNITS, choose_decimals
 from lmdissect.report.palette import LINES
 from lmdissect.store import Manifest
+from lmdissect.wording import UNITS, choose_decimals
 
 __all__ = ["Place", "Row", "StudyContent", "group_rows", "read_study_content", "split_units"]
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lmdissect.report.forest import NARROW, WIDE, PageWidth
-from lmdissect.report.numbers import format_plain, format_signed
 from lmdissect.report.palette import light
 from lmdissect.report.rendering import drawing_style, inline_svg, render_figure
 from lmdissect.report.study.charts import Chart, Panel, Series
 from lmdissect.report.text import clean_text, short_label
+from lmdissect.wording import format_plain, format_signed
 
 __all__ = ["KINDS", "draw_files", "draw_inline"]
 

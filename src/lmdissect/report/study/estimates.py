@@ -7,10 +7,10 @@ from typing import Any
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import NORMALIZATIONS
 from lmdissect.report.findings import factor_noun
-from lmdissect.report.numbers import equate_p, format_count, format_level, format_plain
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
 from lmdissect.report.study.content import Place, Row, StudyContent, group_rows, split_units
 from lmdissect.report.study.statements import captioned, headline_of, panel_finding, unit_sentence
+from lmdissect.wording import equate_p, format_count, format_level, format_plain
 
 __all__ = [
     "REFERENCES",

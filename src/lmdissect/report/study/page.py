@@ -14,7 +14,6 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from lmdissect.report.numbers import format_count, format_level
 from lmdissect.report.palette import ROLES, STEPS, write_palette
 from lmdissect.report.study.charts import Chart
 from lmdissect.report.study.content import Row, StudyContent
@@ -26,6 +25,7 @@ from lmdissect.report.study.statements import VERDICT_WORDS
 from lmdissect.report.study.tables import StudyTable, cell_text
 from lmdissect.report.study.words import SOURCES, limits, methods
 from lmdissect.report.text import clean_text
+from lmdissect.wording import format_count, format_level
 
 __all__ = ["FIRST_ROWS", "PageParts", "write_study_page", "write_texts_page"]
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lmdissect.report.numbers import UNITS, format_estimate, format_level, format_share, print_x
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series
 from lmdissect.report.study.content import Place, Row, StudyContent
 from lmdissect.report.text import join_words
+from lmdissect.wording import UNITS, format_estimate, format_level, format_share, print_x
 
 __all__ = ["VERDICT_WORDS", "captioned", "findings_first", "headline_of", "panel_finding", "unit_sentence"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from lmdissect.report.content import SELECTIONS
 from lmdissect.report.latex import escape_latex
-from lmdissect.report.numbers import choose_decimals, estimate_parts, format_p, format_plain, print_x, share_parts
 from lmdissect.report.study.analyses import MEASURES
 from lmdissect.report.study.content import Place, Row, StudyContent
 from lmdissect.report.text import clean_text
+from lmdissect.wording import choose_decimals, estimate_parts, format_p, format_plain, print_x, share_parts
 
 __all__ = ["Column", "StudyTable", "build_tables", "cell_text", "write_table_latex"]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from lmdissect.factors import CONTROL
 from lmdissect.report.findings import HEADLINE_RULE
-from lmdissect.report.numbers import format_level
 from lmdissect.report.study.content import StudyContent, group_rows
 from lmdissect.report.text import join_words
+from lmdissect.wording import format_level
 
 __all__ = ["SOURCES", "limits", "methods"]
 
