@@ -26,7 +26,11 @@ Workers = Annotated[
     int, typer.Option("--workers", min=1, help="Worker processes; they share the CPU threads, and have one GPU each where there are any.")
 ]
 Calibrate = Annotated[
-    bool, typer.Option("--calibrate/--no-calibrate", help="Measure this machine's speed where it is not known yet (seconds, once).")
+    bool | None,
+    typer.Option(
+        "--calibrate/--no-calibrate",
+        help="Measure this machine's speed in any case, or never. Left out: where it is not known yet (seconds, once).",
+    ),
 ]
 
 _TERA = 1e12
@@ -45,7 +49,7 @@ def run(
         typer.Option("--teraflops", min=0.001, help="Reckon with a worker that sustains this many 10^12 operations a second, not with this machine."),
     ] = None,
     *,
-    calibrate: Calibrate = True,
+    calibrate: Calibrate = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, every node listed.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of experiment files and stop.")] = False,
 ) -> None:

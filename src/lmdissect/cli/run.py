@@ -28,7 +28,7 @@ def run(
     address: Annotated[str | None, typer.Option("--address", help="Ray cluster to use. [default: one started on this machine]")] = None,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and run nothing, as lmdissect plan.")] = False,
-    calibrate: plan.Calibrate = True,
+    calibrate: plan.Calibrate = None,
     study: Annotated[bool, typer.Option("--study/--no-study", help="Make a study of all runs at the end, OUT/study with its report.")] = True,
 ) -> None:
     """Run an experiment: finetune, score and compare at every point of its grid, and make a study of it. Run again, it does what is missing.

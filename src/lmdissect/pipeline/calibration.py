@@ -1,7 +1,7 @@
 """What estimates stand on: sizes of models, lengths of texts, and the speed of this machine, measured once and kept in STORE/calibration.
 
 A speed is measured with the very functions that do the work: two optimiser steps of a few hundred tokens, and one batch of scoring. It is kept under a
-key of model (its weights, not its name), method, machine, threads and versions.
+key of model (its weights, not its name), method, machine, threads and versions, with a mark where the machine had other work at the time.
 """
 
 import gc
@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,26 @@ from lmdissect.records import Document
 from lmdissect.scoring import ScoringConfig
 from lmdissect.store import fingerprint, output_folder, read_json, versions, write_json
 
-__all__ = ["ModelFacts", "Speed", "TextFacts", "document_facts", "measure_scoring", "measure_training", "model_facts", "probe_facts"]
+__all__ = [
+    "ModelFacts",
+    "Speed",
+    "SpeedGauge",
+    "TextFacts",
+    "cpus_are_busy",
+    "document_facts",
+    "measure_scoring",
+    "measure_training",
+    "model_facts",
+    "probe_facts",
+]
 
 _FOLDER = "calibration"
 _SAMPLED_DOCUMENTS = 200
 _STEP_TOKENS = 512
 _SCORED_TOKENS = 1024
 _NEVER = 1_000_000
+_LOAD_OF_A_QUIET_MACHINE = 0.7
+"""Starting this program, and a desktop, take some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +86,37 @@ class Speed:
     Attributes:
         tokens_per_s: Tokens a second, once it runs.
         start_s: Time to load, prepare and save.
+        was_busy: Whether other work used the CPUs at the time, so that this is too slow.
     """
 
     tokens_per_s: float
     start_s: float
+    was_busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedGauge:
+    """How speeds are to be had.
+
+    Attributes:
+        store: Folder of all artifacts, where what was measured is kept.
+        threads: CPU threads.
+        announce: Called before anything is measured; None measures nothing, and knows only what was measured before.
+        anew: Measure again what was measured before.
+        is_busy: Whether other work uses the CPUs, see `cpus_are_busy`.
+    """
+
+    store: Path
+    threads: int
+    announce: Callable[[], None] | None
+    anew: bool = False
+    is_busy: bool = False
+
+
+def cpus_are_busy(threads: int) -> bool:
+    """Whether the last minute's work leaves fewer idle CPUs than ``threads``; to be asked before this process itself has worked for long."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return load > max(0, (os.cpu_count() or 1) - threads) + _LOAD_OF_A_QUIET_MACHINE
 
 
 _KNOWN_MODELS = {
@@ -204,9 +244,7 @@ def measure_training(
     identity: object,
     config: FinetuneConfig,
     documents: Sequence[Document],
-    store: Path,
-    threads: int,
-    announce: Callable[[], None] | None,
+    gauge: SpeedGauge,
 ) -> Speed | None:
     """Two optimiser steps of this model and method on this machine; the second one counts.
 
@@ -215,9 +253,7 @@ def measure_training(
         identity: Its fingerprint, in JSON types: what is kept is of these weights, whatever their name.
         config: Settings; batch, seed, rate and what is left out of the loss are ours: a pass takes as long whichever tokens count.
         documents: Training documents; a few are used.
-        store: Folder of all artifacts.
-        threads: CPU threads.
-        announce: Called before anything is measured, which happens once; None measures nothing.
+        gauge: Whether to measure, and where what was measured is kept.
 
     Returns:
         The speed; None where it was not measured before and is not to be now.
@@ -256,13 +292,13 @@ def measure_training(
             "skip_first_tokens": 0,
             "skip_token_classes": (),
         }
-        with _threads(threads), tempfile.TemporaryDirectory(prefix=".tmp-", dir=output_folder(store)) as folder:
+        with _threads(gauge.threads), tempfile.TemporaryDirectory(prefix=".tmp-", dir=output_folder(gauge.store)) as folder:
             started_s = time.monotonic()
             summary = finetune(base, twice, config.model_copy(update=small), Path(folder) / "run", callbacks=[Clock()])
             total_s = time.monotonic() - started_s
         return Speed(summary.num_target_tokens / 2 / (ends[2] - ends[1]), total_s - (ends[2] - ends[0]))
 
-    return _speed(store, "training", _here(what, threads), measure, announce)
+    return _speed("training", _here(what, gauge.threads), measure, gauge)
 
 
 def measure_scoring(
@@ -270,9 +306,7 @@ def measure_scoring(
     identity: object,
     config: ScoringConfig,
     documents: Sequence[Document],
-    store: Path,
-    threads: int,
-    announce: Callable[[], None] | None,
+    gauge: SpeedGauge,
 ) -> Speed | None:
     """One batch of scoring on this machine, after one to warm up; arguments and outcome as of `measure_training`.
 
@@ -285,7 +319,7 @@ def measure_scoring(
         from lmdissect.models import LoadOptions, load_model  # noqa: PLC0415 - what else needs a model loaded here
         from lmdissect.scoring import score_texts  # noqa: PLC0415
 
-        with _threads(threads):
+        with _threads(gauge.threads):
             started_s = time.monotonic()
             model = load_model(resolved, LoadOptions(config.dtype, config.device))
             start_s = time.monotonic() - started_s
@@ -295,19 +329,21 @@ def measure_scoring(
             scored = score_texts(model, texts, config)
             return Speed(sum(score.num_scored for score in scored) / (time.monotonic() - started_s), start_s)
 
-    what = _here({"model": identity, "scoring": config.model_dump(mode="json")}, threads)
-    return _speed(store, "scoring", what, measure, announce)
+    what = _here({"model": identity, "scoring": config.model_dump(mode="json")}, gauge.threads)
+    return _speed("scoring", what, measure, gauge)
 
 
-def _speed(store: Path, kind: str, what: Mapping[str, Any], measure: Callable[[], Speed], announce: Callable[[], None] | None) -> Speed | None:
+def _speed(kind: str, what: Mapping[str, Any], measure: Callable[[], Speed], gauge: SpeedGauge) -> Speed | None:
+    announce = gauge.announce
+
     def measure_now() -> dict[str, Any]:
         if announce is not None:
             announce()
-        return asdict(measure())
+        return asdict(replace(measure(), was_busy=gauge.is_busy))
 
-    if announce is None and not _kept_file(store, kind, what).is_file():
+    if announce is None and not _kept_file(gauge.store, kind, what).is_file():
         return None
-    found = Speed(**_kept(store, kind, what, measure_now))
+    found = Speed(**_kept(gauge.store, kind, what, measure_now, anew=gauge.anew and announce is not None))
     _give_back_memory()
     return found
 
@@ -358,16 +394,16 @@ def _kept_file(store: Path, kind: str, what: Mapping[str, Any]) -> Path:
     return store / _FOLDER / f"{kind}-{fingerprint(dict(what))[:16]}.json"
 
 
-def _kept(store: Path, kind: str, what: Mapping[str, Any], make: Any) -> dict[str, Any]:  # noqa: ANN401 - a function that gives JSON
+def _kept(store: Path, kind: str, what: Mapping[str, Any], make: Callable[[], dict[str, Any]], *, anew: bool = False) -> dict[str, Any]:
     """What was measured before for the same thing, or is now."""
     path = _kept_file(store, kind, what)
-    if path.is_file():
+    if path.is_file() and not anew:
         try:
             found: dict[str, Any] = read_json(path)["measured"]
         except (DamagedArtifactError, KeyError, TypeError):
             pass
         else:
             return found
-    measured: dict[str, Any] = make()
+    measured = make()
     write_json(path, {"of": dict(what), "measured": measured})
     return measured

@@ -1,6 +1,7 @@
 """What is left of an experiment, estimated: the facts that costs need, gathered for the nodes that are missing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmdissect.corpus import sample_documents
@@ -10,7 +11,9 @@ from lmdissect.pipeline.build import Study
 from lmdissect.pipeline.calibration import (
     ModelFacts,
     Speed,
+    SpeedGauge,
     TextFacts,
+    cpus_are_busy,
     document_facts,
     measure_scoring,
     measure_training,
@@ -24,6 +27,7 @@ from lmdissect.pipeline.inputs import Inputs, read_training_documents
 from lmdissect.progress import Progress
 from lmdissect.records import Document
 from lmdissect.scoring import ScoringConfig
+from lmdissect.wording import format_count
 
 __all__ = ["estimate_costs"]
 
@@ -36,7 +40,7 @@ def estimate_costs(
     inputs: Inputs,
     *,
     threads: int,
-    calibrate: bool,
+    calibrate: bool | None,
     progress: Progress,
     flops_per_s: float | None = None,
 ) -> tuple[dict[str, Cost], dict[str, str], CostModel]:
@@ -47,11 +51,11 @@ def estimate_costs(
         nodes: Nodes to estimate.
         inputs: Its inputs.
         threads: CPU threads of one worker.
-        calibrate: Measure speeds that are not known yet on this machine; what was measured before is used in either case.
+        calibrate: Measure speeds on this machine: True all, anew; None those that are not known yet; False none, and only what was measured before is used.
         progress: Where to say that something is being measured.
         flops_per_s: Operations per second to reckon with where nothing was measured.
     """
-    gatherer = _Gatherer(study, inputs, threads, progress if calibrate else None)
+    gatherer = _Gatherer(study, inputs, threads, None if calibrate is False else progress, anew=calibrate is True)
     for node in nodes:
         gatherer.gather(node, timed=flops_per_s is None)
     model = CostModel(gatherer.models, gatherer.documents, gatherer.texts, gatherer.speeds, flops_per_s)
@@ -59,11 +63,11 @@ def estimate_costs(
 
 
 class _Gatherer:
-    def __init__(self, study: Study, inputs: Inputs, threads: int, progress: Progress | None) -> None:
+    def __init__(self, study: Study, inputs: Inputs, threads: int, progress: Progress | None, *, anew: bool) -> None:
         self._study = study
         self._inputs = inputs
-        self._threads = threads
         self._progress = progress
+        self._gauge = SpeedGauge(study.store, threads, None, anew=anew, is_busy=cpus_are_busy(threads))
         self.models: dict[str, ModelFacts | None] = {}
         self.documents: dict[str, TextFacts | None] = {}
         self.texts: dict[str, TextFacts | None] = {}
@@ -109,7 +113,7 @@ class _Gatherer:
         if found is not None and not found.assumed and drawn.settings["size"] + drawn.settings["validation"] > found.number:
             self.problems.setdefault(
                 f"{drawn.label}",
-                f"more than there are: the corpus has {found.number} documents, {drawn.settings['validation']} of them for validation",
+                f"more than there are: the corpus has {format_count(found.number, 'document')}, {drawn.settings['validation']} of them for validation",
             )
         self._check_mixture(node, drawn, corpus)
         if timed:
@@ -122,29 +126,29 @@ class _Gatherer:
         mixed_in = round(corpus.mix.share / (1 - corpus.mix.share) * corpus.size) if corpus.mix is not None else 0
         if found is not None and not found.assumed and mixed_in > found.number:
             self.problems.setdefault(
-                drawn.label, f"more than there are: the second corpus has {found.number} documents, and {mixed_in} are to be mixed in"
+                drawn.label, f"more than there are: the second corpus has {format_count(found.number, 'document')}, and {mixed_in} are to be mixed in"
             )
 
     def _calibrate_training(self, settings: ModelSettings, config: FinetuneConfig, corpus: CorpusSettings) -> None:
         key, identity = (settings.base, method_of(config)), self._identities[settings.base]
         sample = self._sample(corpus) if self._wanted(key) else []
         if sample:
-            self._measure(key, lambda announce: measure_training(settings, identity, config, sample, self._study.store, self._threads, announce))
+            self._measure(key, lambda gauge: measure_training(settings, identity, config, sample, gauge))
 
     def _calibrate_scoring(self, settings: ModelSettings, config: ScoringConfig) -> None:
         key, identity = (settings.base, "score"), self._identities[settings.base]
         sample = self._sample(self._study.experiment.corpus) if self._wanted(key) else []
         if sample:
-            self._measure(key, lambda announce: measure_scoring(settings, identity, config, sample, self._study.store, self._threads, announce))
+            self._measure(key, lambda gauge: measure_scoring(settings, identity, config, sample, gauge))
 
     def _wanted(self, key: tuple[str, str]) -> bool:
         return key not in self.speeds and key not in self._unmeasured and f"model {key[0]}" not in self._inputs.problems
 
-    def _measure(self, key: tuple[str, str], measure: Callable[[Callable[[], None] | None], Speed | None]) -> None:
+    def _measure(self, key: tuple[str, str], measure: Callable[[SpeedGauge], Speed | None]) -> None:
         progress = self._progress
         announce = None if progress is None else lambda: progress.say(f"measuring the speed of this machine: {key[0]}, {key[1]}")
         try:
-            found = measure(announce)
+            found = measure(replace(self._gauge, announce=announce))
         except LmdissectError as error:
             found = None
             self.problems.setdefault(f"speed of {key[0]}, {key[1]}", str(error))
@@ -152,6 +156,11 @@ class _Gatherer:
             self._unmeasured.add(key)
         else:
             self.speeds[key] = found
+            if found.was_busy:
+                self.problems.setdefault(
+                    f"speed of {key[0]}, {key[1]}",
+                    "measured while the CPUs had other work, so its times are too long; the same command with --calibrate measures it again",
+                )
 
     def _sample(self, corpus: CorpusSettings) -> list[Document]:
         name = f"{corpus.files} {corpus.probe_set} {corpus.variant}"

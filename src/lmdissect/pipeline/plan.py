@@ -76,7 +76,7 @@ def make_plan(
     *,
     workers: int = 1,
     threads: int = 1,
-    calibrate: bool = True,
+    calibrate: bool | None = None,
     price_per_hour: float | None = None,
     flops_per_s: float | None = None,
     progress: Progress | None = None,
@@ -88,7 +88,7 @@ def make_plan(
         source: Its file, for messages.
         workers: Worker processes to reckon with.
         threads: CPU threads of all of them together.
-        calibrate: Measure this machine's speed where it is not known yet.
+        calibrate: Measure this machine's speed: None where it is not known yet, True in any case, False never.
         price_per_hour: Price of an hour of all workers.
         flops_per_s: Operations per second of one worker of another machine; nothing is measured on this one then.
         progress: Where to say what is being measured.
