@@ -14,6 +14,7 @@ from lmdissect.pipeline.inputs import read_probes, read_training_documents
 from lmdissect.probes import OverlapReport, find_overlap
 from lmdissect.records import Document, ProbeSet
 from lmdissect.store import open_artifact, read_artifact, read_table
+from lmdissect.wording import format_count
 
 __all__ = [
     "DOCUMENTS_STAGE",
@@ -116,7 +117,7 @@ def _sample(pool: Sequence[Document], corpus: CorpusSettings, seed: int, num_lef
         source = corpus.probe_set or ", ".join(corpus.files)
         others = f", and {num_left_out} hold probes" if num_left_out else ""
         message = (
-            f"corpus.size is {corpus.size}, and {source} has {len(pool)} documents to train on "
+            f"corpus.size is {corpus.size}, and {source} has {format_count(len(pool), 'document')} to train on "
             f"({corpus.validation} more are kept out for validation{others}): lower the size, or add files"
         )
         raise UserInputError(message)

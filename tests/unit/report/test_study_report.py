@@ -13,8 +13,9 @@ import pytest
 from lmdissect.formats.study_tables import ANALYSES
 from lmdissect.progress import SilentProgress
 from lmdissect.report.study import write_study_report
-from lmdissect.report.study.charts import choose_log
+from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
 from lmdissect.report.study.content import read_study_content
+from lmdissect.report.study.drawing import draw_inline
 from lmdissect.report.study.estimates import overview_chart, place_ticks
 from lmdissect.report.study.scripts import safe_json
 from lmdissect.report.study.sections import build_sections
@@ -239,9 +240,26 @@ def test_all_weights_stand_right_of_the_largest_rank() -> None:
     assert [(tick.at, tick.text) for tick in ticks] == [(1.0, "1"), (4.0, "4"), (64.0, "64"), (256.0, "all weights")]
 
 
-@pytest.mark.parametrize(("values", "is_log"), [([1.0, 64.0], True), ([0.0, 64.0], False), ([10.0, 20.0], False), ([], False)])
+@pytest.mark.parametrize(
+    ("values", "is_log"), [([1.0, 64.0], True), ([0.0, 64.0], False), ([60.0, 200.0, 600.0], True), ([10.0, 20.0], False), ([], False)]
+)
 def test_far_apart_positive_axes_are_logarithmic(values: list[float], is_log: bool) -> None:
     assert choose_log(values) is is_log
+
+
+def _curve_chart(title: str, *names: str) -> Chart:
+    marks = [Mark("a", x, 0.1, 0.0, 0.2) for x in (1.0, 2.0)]
+    panels = [Panel(title, [Series(name, "ink", "circle", marks) for name in names], "nats/token")] * 3
+    return Chart("c", "c", "", "curve", panels, ticks=[Tick(1.0, "1"), Tick(2.0, "2")])
+
+
+def test_a_figure_cuts_no_name_that_has_room() -> None:
+    """Three panels side by side, names of the length that combined factors have; only a name that fits no line ends in an ellipsis."""
+    names = ("originals", "nonbiomedical_casual \u00b7 topic and style", "biomedical_academic \u00b7 topic and style")
+    for svg in draw_inline(_curve_chart("shift against the original", *names)):
+        assert "\u2026" not in svg
+        assert all(name in svg for name in ("shift against the original", *names))
+    assert "\u2026" in draw_inline(_curve_chart("w" * 60, "m" * 200))[0]
 
 
 def test_variants_of_one_probe_set_differ_in_colour_and_a_factor_keeps_its_own(tmp_path: Path) -> None:

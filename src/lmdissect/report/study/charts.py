@@ -10,7 +10,7 @@ from typing import Literal
 __all__ = ["Chart", "Mark", "Panel", "Series", "Tick", "choose_log"]
 
 ChartKind = Literal["forest", "curve"]
-_LOG_FROM_RATIO = 15.0
+_LOG_FROM_RATIO = 10.0
 """An axis whose largest value is so many times its smallest is logarithmic."""
 
 

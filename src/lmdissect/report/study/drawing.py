@@ -1,12 +1,15 @@
 """The static twin of a chart: the same numbers drawn by matplotlib, as PNG, SVG and PDF files and as SVG for the page."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lmdissect.report.forest import NARROW, WIDE, PageWidth
@@ -31,6 +34,10 @@ _LEFT_IN = 0.8
 _GAP_IN = 0.3
 _NARROWEST = 0.2
 _CHAR_IN = 0.078
+_LEGEND_KEY_IN = 0.4
+_TITLE_PT = 9
+_PT_PER_IN = 72.0
+_MOST_CHARS = 80
 _MOST_TICKS = 7
 
 
@@ -51,8 +58,8 @@ def _draw(chart: Chart, width: PageWidth) -> Figure:
     stacked = not width.labels_beside or len(chart.panels) == 1
     num_columns = 1 if stacked else min(len(chart.panels), 3)
     num_rows = math.ceil(len(chart.panels) / num_columns)
-    legend_columns = 3 if width.labels_beside else 1
     names = chart.series_names()
+    legend_columns = _choose_columns(names, width)
     legend_in = _LEGEND_LINE_IN * math.ceil(len(names) / legend_columns) + 0.12
     panel_in = _panel_height(chart)
     height_in = legend_in + num_rows * (_TITLE_IN + panel_in + _BOTTOM_IN)
@@ -65,11 +72,31 @@ def _draw(chart: Chart, width: PageWidth) -> Figure:
         bottom = height_in - legend_in - (row + 1) * (_TITLE_IN + panel_in + _BOTTOM_IN) + _BOTTOM_IN
         box = (left_in + column * (column_in + _GAP_IN), bottom, column_in, panel_in)
         axes = figure.add_axes((box[0] / width.width_in, box[1] / height_in, box[2] / width.width_in, box[3] / height_in))
-        axes.set_title(short_label(panel.title, int(column_in / _CHAR_IN)), loc="left", fontsize=9, fontweight="bold", color=light("ink"), pad=6)
+        axes.set_title(_fit(panel.title, column_in, "bold"), loc="left", fontsize=_TITLE_PT, fontweight="bold", color=light("ink"), pad=6)
         fill = _fill_forest if chart.kind == "forest" else _fill_curve
         fill(axes, chart, panel, limits or _limits([panel], zero=chart.zero), show_labels=column == 0)
     _draw_legend(figure, chart, names, legend_columns, height_in)
     return figure
+
+
+def _choose_columns(names: Sequence[str], width: PageWidth) -> int:
+    """As many columns of a legend as leave every name whole, one at least."""
+    longest_in = max((_width_in(clean_text(name)) for name in names), default=0.0)
+    most = 3 if width.labels_beside else 1
+    return next((number for number in range(most, 1, -1) if width.width_in / number >= _LEGEND_KEY_IN + longest_in + _LEGEND_KEY_IN / 4), 1)
+
+
+def _fit(text: str, room_in: float, weight: str = "normal") -> str:
+    """``text`` on one line, cut where it would be wider than ``room_in``."""
+    line = short_label(text, _MOST_CHARS)
+    return next((cut for number in range(len(line), 1, -1) if _width_in(cut := short_label(line, number), weight) <= room_in), line[:1])
+
+
+def _width_in(text: str, weight: str = "normal") -> float:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        path = TextPath((0, 0), text, size=_TITLE_PT, prop=FontProperties(family="DejaVu Sans", weight=weight))
+    return float(path.get_extents().width) / _PT_PER_IN if text.strip() else 0.0
 
 
 def _panel_height(chart: Chart) -> float:
@@ -191,4 +218,4 @@ def _draw_legend(figure: Figure, chart: Chart, names: Sequence[str], num_columns
         colour = light(series.role)
         axes.plot([left, left + 0.3], [y, y], color=colour, linewidth=1.4)
         axes.plot([left + 0.15], [y], _MARKERS[series.symbol], color=colour, markersize=5)
-        axes.text(left + 0.4, y, short_label(name, 30), va="center", color=light("ink"))
+        axes.text(left + _LEGEND_KEY_IN, y, _fit(name, width_in / num_columns - _LEGEND_KEY_IN), va="center", color=light("ink"))
