@@ -275,6 +275,31 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(base: Path, tmp_pa
     _assert_same_up_to_rounding(tmp_path / "tuned", tmp_path / "one")
 
 
+_LEAVING = """
+import atexit, sys
+from lmdissect.models.processes import process_rank, wait_for_all
+import torch.distributed as group
+
+def tell():  # what is asked for first is called last
+    sys.stdout.write(f"rank {rank}: group {group.is_initialized()}\\n")
+
+atexit.register(tell)
+rank = process_rank()
+assert group.is_initialized()
+wait_for_all()
+"""
+
+
+def test_the_group_is_taken_down_before_the_interpreter(tmp_path: Path, launcher: _Launcher) -> None:
+    """Else a thread of gloo may abort a process that has done its work."""
+    script = tmp_path / "leaving.py"
+    script.write_text(_LEAVING, encoding="utf-8")
+    process = launcher.start([str(script)])
+    printed, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, printed
+    assert {f"rank {rank}: group False" for rank in range(2)} <= set(printed.splitlines()), printed
+
+
 def test_every_process_hears_of_an_error_of_the_main_one(base: Path, tmp_path: Path, launcher: _Launcher) -> None:
     """The main process alone opens the folder; the other one would wait for it for ever."""
     _alone(base, tmp_path / "tuned", _config())

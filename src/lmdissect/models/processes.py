@@ -1,9 +1,11 @@
 """Several processes that do one piece of work: who is who, and how one tells the others.
 
 Processes are those of torch.distributed: a group that is there already is used, else one is made from the variables that torchrun and `accelerate launch` set
-(RANK, WORLD_SIZE, MASTER_ADDR). A program that was started alone is process 0 of 1, and nothing of torch.distributed is touched.
+(RANK, WORLD_SIZE, MASTER_ADDR). A program that was started alone is process 0 of 1, and nothing of torch.distributed is touched. A group made here is taken down
+when the program ends, before the interpreter is: a thread of gloo that outlives it can abort a process whose work is done (PyTorch pull request 179291).
 """
 
+import atexit
 import datetime as dt
 import json
 import os
@@ -126,7 +128,16 @@ def _join() -> Any:  # noqa: ANN401 - the module torch.distributed, or None
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         group.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+        atexit.register(_leave)
     return group if group.get_world_size() > 1 else None
+
+
+def _leave() -> None:
+    """Take down the group that was made here, if nobody has."""
+    import torch.distributed as group  # noqa: PLC0415 - loaded long since
+
+    if group.is_initialized():
+        group.destroy_process_group()
 
 
 def _device(group: Any) -> str:  # noqa: ANN401
