@@ -114,8 +114,11 @@ def format_share(share: float, low: float, high: float) -> str:
 
 
 def format_p(p_value: float) -> str:
-    """A p-value with three decimals: ``0.041``, or ``< 0.001``."""
-    return f"< {_SMALLEST_P}" if p_value < _SMALLEST_P else f"{p_value:.3f}"
+    """A p-value with three decimals: ``0.041``, or ``< 0.001``; with four where three would not tell on which side of the usual border it lies, ``0.0497``."""
+    if p_value < _SMALLEST_P:
+        return f"< {_SMALLEST_P}"
+    text = f"{p_value:.3f}"
+    return f"{p_value:.4f}" if float(text) == ALPHA else text
 
 
 def equate_p(name: str, p_value: float) -> str:

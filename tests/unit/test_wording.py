@@ -45,6 +45,7 @@ def test_shares_are_per_cent() -> None:
 def test_p_values() -> None:
     assert wording.format_p(0.0001) == "< 0.001"
     assert wording.format_p(0.0409) == "0.041"
+    assert [wording.format_p(value) for value in (0.0497, 0.05, 0.0504, 0.0505)] == ["0.0497", "0.0500", "0.0504", "0.051"]
     assert wording.equate_p("p", 0.0409) == "p = 0.041"
     assert wording.equate_p("Holm-adjusted p", 0.0001) == "Holm-adjusted p < 0.001"
 

@@ -9,6 +9,7 @@ manifest under `details.unavailable` (list of {table, experiment, point, probes,
     estimates        gains and shifts of every point, its seeds taken together (intervals over documents and, from two seeds on, over seeds)
     seeds            the same for every seed by itself
     curves           estimates along an axis (a varied field with more than one value, or `step` where a run was measured on its way); x null = all weights
+    changes          whether a shift changes along a curve: its last point against its first, document by document
     positions        gain and shift by bins of token position
     cumulative       share of the per-document shift made before a position
     tempo            where on a curve half of the last value is reached: "rapid" against "slow" as a number
@@ -103,6 +104,20 @@ SCHEMAS = {
     "estimates": _schema(**_POINT, fields="s", **_VALUE, share="f", share_ci_low="f", share_ci_high="f"),
     "seeds": _schema(**_POINT, seed="i", statistic="s", **_VARIANT, normalization="s", num_documents="i", **_INTERVAL),
     "curves": _schema(**_POINT, axis="s", group="s", x="f", x_label="s", **_VALUE),
+    "changes": _schema(
+        experiment="s",
+        axis="s",
+        group="s",
+        probes="s",
+        **_VARIANT,
+        normalization="s",
+        **_COUNTS,
+        first_x="f",
+        last_x="f",
+        **_INTERVAL,
+        **_TEST,
+        interval_over="s",  # documents and training runs | documents
+    ),
     "positions": _schema(
         **_POINT,
         **_VARIANT,
@@ -129,7 +144,7 @@ SCHEMAS = {
         half_x="f",
         ci_low="f",
         ci_high="f",
-        interval_over="s",  # documents and training runs | documents
+        interval_over="s",  # as in `changes`
     ),
     "capacity": _schema(
         experiment="s",
@@ -143,7 +158,7 @@ SCHEMAS = {
         rank="f",
         ci_low="f",
         ci_high="f",
-        interval_over="s",  # as in `tempo`
+        interval_over="s",  # as in `changes`
     ),
     "independence": _schema(
         **_POINT,

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS
 from lmdissect.records import StudyGap
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.curves import RANK, Curve, shared_values
-from lmdissect.shifts.estimate import MIN_DOCUMENTS, resample_means
+from lmdissect.shifts.estimate import resample_means
 from lmdissect.shifts.resampling import Floats
 from lmdissect.shifts.seeds import estimate_crossed
 
@@ -63,9 +62,9 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
     if not all((variant, reference) in panel.pairings for panel in curve.panels):
         return [], ["not every point of the curve has it"]
     shared = shared_values(curve.panels, variant, reference)
-    values, num_documents, reasons = shared.values, shared.values[0].shape[1], list(shared.left_out)
-    if num_documents < MIN_DOCUMENTS:
-        return [], [*reasons, f"{num_documents} documents are common to all points; at least {MIN_DOCUMENTS} are needed"]
+    values, reasons = shared.values, list(shared.left_out)
+    if shared.too_few:
+        return [], [*reasons, shared.too_few]
     full = estimate_crossed(values[-1], config)
     if full.covers_zero:
         reason = f"the interval of full finetuning's shift [{full.ci_low:.4g}, {full.ci_high:.4g}] covers 0: a share of it has no meaning"
@@ -85,21 +84,15 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
             )
         rows.append(
             {
-                "experiment": curve.experiment,
-                "group": curve.group,
-                "probes": curve.probes,
-                "variant": variant,
-                "factor": curve.panels[-1].factors[variant],
-                "reference": reference,
-                "normalization": shared.normalization,
-                "num_seeds": min(len(shift_SD) for shift_SD in values),
-                "num_documents": num_documents,
+                **curve.heading(variant, reference, shared.normalization),
+                "num_seeds": shared.num_seeds,
+                "num_documents": shared.num_documents,
                 "share_of_full": share,
                 "full_estimate": full.estimate,
                 "rank": rank,
                 "ci_low": None if np.isinf(high) else low,
                 "ci_high": None if np.isinf(high) else high,
-                "interval_over": OVER_RUNS if shared.seeds else OVER_DOCUMENTS,
+                "interval_over": shared.interval_over,
             }
         )
     return rows, reasons

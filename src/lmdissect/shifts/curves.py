@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS
 from lmdissect.records import StudyGap
+from lmdissect.shifts.estimate import MIN_DOCUMENTS
 from lmdissect.shifts.panel import Panel
 from lmdissect.shifts.resampling import Floats
 from lmdissect.store.fingerprint import canonical_json
+from lmdissect.wording import format_count
 
-__all__ = ["RANK", "STEP", "Curve", "SharedShifts", "curve_rows", "find_curves", "shared_normalization", "shared_values"]
+__all__ = ["RANK", "STEP", "Curve", "SharedShifts", "curve_label", "curve_rows", "find_curves", "shared_normalization", "shared_values"]
 
 STEP = "step"
 RANK = "finetune.lora.rank"
@@ -69,10 +72,26 @@ class Curve:
         """The points with a number on the axis."""
         return [(x, panel) for x, panel in zip(self.xs, self.panels, strict=True) if x is not None]
 
+    def heading(self, variant: str, reference: str, normalization: str) -> dict[str, Any]:
+        """Columns that name a row about this curve, in every table of such rows; those of ranks alone have no axis."""
+        return {
+            "experiment": self.experiment,
+            "group": self.group,
+            "probes": self.probes,
+            "variant": variant,
+            "factor": self.panels[-1].factors[variant],
+            "reference": reference,
+            "normalization": normalization,
+        }
+
     def gap(self, table: str, variant: str, reason: str) -> StudyGap:
         """Something of this curve that could not be computed."""
-        point = f"along {self.axis}{f', {self.group}' if self.group else ''}"
-        return StudyGap(table, self.experiment, point, self.probes, variant, reason)
+        return StudyGap(table, self.experiment, curve_label(self.axis, self.group), self.probes, variant, reason)
+
+
+def curve_label(axis: str, group: str) -> str:
+    """What stands for a curve where a point's label would: ``along corpus.size, rank=8``."""
+    return f"along {axis}{f', {group}' if group else ''}"
 
 
 def find_curves(panels: Sequence[Panel]) -> list[Curve]:
@@ -201,6 +220,28 @@ class SharedShifts:
     seeds: tuple[int, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def num_documents(self) -> int:
+        """Documents that every point has."""
+        return int(self.values[0].shape[1])
+
+    @property
+    def num_seeds(self) -> int:
+        """Training runs of the point that has the fewest."""
+        return min(len(shift_SD) for shift_SD in self.values)
+
+    @property
+    def interval_over(self) -> str:
+        """What an interval of these shifts is over: training runs too, where all points have the same."""
+        return OVER_RUNS if self.seeds else OVER_DOCUMENTS
+
+    @property
+    def too_few(self) -> str:
+        """Why no interval can be had; empty where one can."""
+        if self.num_documents >= MIN_DOCUMENTS:
+            return ""
+        return f"common to all points: {format_count(self.num_documents, 'document')}; at least {MIN_DOCUMENTS} are needed"
+
 
 def shared_values(panels: Sequence[Panel], variant: str, reference: str) -> SharedShifts:
     """Shifts of the documents, and where there are several the seeds, that all points of a curve have.
@@ -226,8 +267,8 @@ def shared_values(panels: Sequence[Panel], variant: str, reference: str) -> Shar
     num_documents = len(set.union(*having)) - len(shared)
     num_runs = sum(len(panel.seeds) - len(seeds) for panel in panels) if seeds else 0
     left_out = [
-        f"{number} {what} that not every point has are left out"
-        for number, what in ((num_documents, "documents"), (num_runs, "runs of seeds"))
+        f"{format_count(number, what)} that not every point has: left out"
+        for number, what in ((num_documents, "document"), (num_runs, "training run"))
         if number
     ]
     return SharedShifts(tuple(values), normalization, seeds, tuple(left_out))

@@ -22,6 +22,7 @@ from lmdissect.shifts.blocks import BLOCKED_FROM, blocked_means, blocked_sign_fl
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.pairs import PairedScores
 from lmdissect.shifts.resampling import Floats, bootstrap_means, confidence_interval, holm, sign_flip_p_values
+from lmdissect.wording import format_count
 
 __all__ = [
     "BLOCKED",
@@ -171,7 +172,7 @@ def estimate_shifts(paired: PairedScores, config: ShiftConfig) -> tuple[list[Fac
             if comparison.num_documents >= MIN_DOCUMENTS:
                 comparisons.append(comparison)
             else:
-                reason = f"{comparison.num_documents} documents have both texts whole; at least {MIN_DOCUMENTS} are needed"
+                reason = f"both texts are whole for {format_count(comparison.num_documents, 'document')}; at least {MIN_DOCUMENTS} are needed"
                 unavailable.append(UnavailableRow("shifts", variant, reference, normalization, reason))
     if not paired.tokenizers_equal:
         reason = "the models' tokenizers differ: only per-byte numbers can be compared"
@@ -284,7 +285,7 @@ def estimate_gains(paired: PairedScores, config: ShiftConfig) -> tuple[list[dict
                 values_D = np.where(paired.truncated[variant], np.nan, values_D)
             num_documents = int((~np.isnan(values_D)).sum())
             if num_documents < MIN_DOCUMENTS:
-                reason = f"{num_documents} documents have this text whole and scored; at least {MIN_DOCUMENTS} are needed"
+                reason = f"this text is whole and scored for {format_count(num_documents, 'document')}; at least {MIN_DOCUMENTS} are needed"
                 unavailable.append(UnavailableRow("gains", variant, variant, normalization, reason))
                 continue
             labels.append({"variant": variant, "factor": paired.factors.get(variant), "normalization": normalization})

@@ -43,6 +43,7 @@ from scipy.special import stdtr, stdtrit
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.estimate import MIN_DOCUMENTS, estimate_means, seeded_rng
 from lmdissect.shifts.resampling import Floats, sign_flip_p_values
+from lmdissect.wording import format_count
 
 __all__ = ["ENOUGH_SEEDS", "CrossedEstimate", "estimate_crossed", "estimate_crossed_each", "seed_hint"]
 
@@ -141,7 +142,7 @@ def estimate_crossed_each(columns: Sequence[Floats], config: ShiftConfig) -> lis
     left_out = [int((np.isnan(new[0]) & ~np.isnan(old).all(axis=0)).sum()) for new, old in zip(blanked, columns, strict=True)]
     for values_SD in blanked:
         if (found := int((~np.isnan(values_SD[0])).sum())) < MIN_DOCUMENTS:
-            message = f"{found} documents are common to all seeds; at least {MIN_DOCUMENTS} are needed"
+            message = f"common to all seeds: {format_count(found, 'document')}; at least {MIN_DOCUMENTS} are needed"
             raise ValueError(message)
     single = [number for number, values_SD in enumerate(blanked) if len(values_SD) == 1]
     means = estimate_means(np.stack([blanked[number][0] for number in single], axis=1), config)[0] if single else []

@@ -9,18 +9,18 @@ from typing import Any, TypeAlias
 
 from lmdissect.factors import CONTROL, ORIGINAL
 from lmdissect.records import NORMALIZATIONS, StudyGap
+from lmdissect.shifts.curves import RANK
 from lmdissect.shifts.statement_words import NO_WIDTH, Numbers, has_no_width, is_moved, print_p, seems_to_move
 
 __all__ = ["Row", "StatedTables", "stated_points"]
 
 Row: TypeAlias = Mapping[str, Any]
 
-_RANK = "finetune.lora.rank"
 _POINT = ("experiment", "point", "probes")
 _TELLING = ("probes", "variant", "reference", "axis", "group", "share_of_full", "selection")
 """Columns that, with the runs, tell what a statement is about."""
 
-_NOTES = ("are left out", "take no part", "missing here")
+_NOTES = (": left out", "take no part", "missing here")
 """How reasons end that say what a number stands on, and not why there is none."""
 
 
@@ -40,7 +40,7 @@ def stated_points(runs: Iterable[Row]) -> dict[tuple[str, str], tuple[str, ...]]
     chosen: dict[tuple[str, str], tuple[str, ...]] = {}
     for key, points in groups.items():
         if any(fields for fields, _ in points.values()):
-            chosen[key] = (max(points, key=lambda point: (points[point][1], points[point][0].get(_RANK, 0) is None)),)
+            chosen[key] = (max(points, key=lambda point: (points[point][1], points[point][0].get(RANK, 0) is None)),)
         else:
             chosen[key] = tuple(points)
     return chosen

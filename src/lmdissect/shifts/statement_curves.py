@@ -9,6 +9,7 @@ from typing import Any
 
 from lmdissect.factors import CONTROL
 from lmdissect.formats.study_tables import OVER_DOCUMENTS
+from lmdissect.shifts.curves import RANK, curve_label
 from lmdissect.shifts.stated import Row, StatedTables
 from lmdissect.shifts.statement_words import basis, excludes_zero, factor_noun, is_moved, is_over_documents_alone, over
 from lmdissect.wording import print_x
@@ -16,14 +17,14 @@ from lmdissect.wording import print_x
 __all__ = ["state_capacity", "state_curves", "state_tempo"]
 
 _LINE = ("experiment", "axis", "group", "probes", "variant")
-_RANK = "finetune.lora.rank"
 _UNITS = ("token", "byte")
+_INTERVAL = ("estimate", "ci_low", "ci_high")
 _FEWEST_POINTS = 2
 _WAYS = {True: "towards the originals", False: "away from them"}
 
 
 def state_curves(writer: StatedTables) -> Iterator[dict[str, Any]]:
-    """One sentence per curve: its two ends."""
+    """One sentence per curve: how far its last point lies from its first."""
     for rows in _lines(writer).values():
         if len({row["x"] for row in rows if row["x"] is not None}) < _FEWEST_POINTS:
             continue
@@ -31,12 +32,40 @@ def state_curves(writer: StatedTables) -> Iterator[dict[str, Any]]:
         if not line or line[0]["x"] == line[-1]["x"]:
             yield _incomparable(writer, line, rows)
             continue
-        first, last = line[0], line[-1]
-        changed, says = _describe_change(writer, first, last)
-        ends = f"{writer.numbers.bare(first, writer.unit(first))} at {print_x(first['x'])}, {writer.number(last)} at {print_x(last['x'])}"
-        named = f", {told}" if (told := writer.line(last)) else ""
-        sentence = f"The shift of {_named(last)} on {last['probes']} {says}: {ends}{named}."
-        yield writer.say(last, sentence, "moved" if changed else "not shown", along=line)
+        yield _say_change(writer, line)
+
+
+def _say_change(writer: StatedTables, line: Sequence[Row]) -> dict[str, Any]:
+    first, last = line[0], line[-1]
+    shift = f"The shift of {_named(last)} on {last['probes']}"
+    ends = f"{writer.numbers.bare(first, writer.unit(first))} at {print_x(first['x'])}, {writer.numbers.bare(last, writer.unit(last))} at {print_x(last['x'])}"
+    change = _change_row(writer, first, last)
+    if change is None:
+        why = (
+            writer.reason_at({**last, "point": curve_label(last["axis"], last["group"])}, ("changes",))
+            or "its two ends have too few documents in common"
+        )
+        return writer.say(
+            last, f"How {_lowered(shift)} changes along {last['axis']} is not measured: {why} ({ends}).", "not measured", interval=False, along=line
+        )
+    told = {**last, **{name: change[name] for name in (*_INTERVAL, "num_documents", "num_seeds", "p_value", "p_holm", "interval_over")}}
+    by = f"{writer.number(told)}, {_aside(writer, told)}"
+    still = f"{shift} shows no change along {last['axis']} that can be told from 0: {by}"
+    if is_over_documents_alone(told):
+        return writer.say(told, f"{still}; {ends}.", "not shown", along=line)
+    moved = f"{shift} {_describe_change(first, last, told)} along {last['axis']}: by {by}"
+    return writer.say(told, f"{writer.judged(told, moved, still)}; {ends}.", writer.verdict(told), along=line)
+
+
+def _change_row(writer: StatedTables, first: Row, last: Row) -> Row | None:
+    """The row of `changes` between two points of a curve."""
+    wanted = (*(last[name] for name in (*_LINE, "reference", "normalization")), first["x"], last["x"])
+    columns = (*_LINE, "reference", "normalization", "first_x", "last_x")
+    return next((row for row in writer.tables.get("changes", ()) if tuple(row[name] for name in columns) == wanted), None)
+
+
+def _lowered(text: str) -> str:
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def _lines(writer: StatedTables) -> dict[tuple[Any, ...], list[Row]]:
@@ -67,24 +96,20 @@ def _incomparable(writer: StatedTables, line: Sequence[Row], rows: Sequence[Row]
     return writer.say(last, sentence, "not measured", interval=False, along=line)
 
 
-def _describe_change(writer: StatedTables, first: Row, last: Row) -> tuple[bool, str]:
-    """Whether the ends of a curve differ, and in words how."""
-    axis = last["axis"]
-    if not (first["ci_high"] < last["ci_low"] or last["ci_high"] < first["ci_low"]):
-        return False, f"shows no change along {axis} that can be told (the intervals at its ends overlap)"
-    if not (is_moved(first, writer.alpha) or is_moved(last, writer.alpha)):
-        return False, f"shows no change along {axis} that can be told (at neither end is it a finding)"
-    if excludes_zero(first) and excludes_zero(last):
-        if (first["estimate"] > 0) != (last["estimate"] > 0):
-            return True, f"turns round along {axis}, from {_WAYS[first['estimate'] > 0]} to {_WAYS[last['estimate'] > 0]}"
-        grown = abs(last["estimate"]) > abs(first["estimate"])
-    else:
-        grown = excludes_zero(last)
-    return True, f"{'grows' if grown else 'shrinks'} along {axis}"
+def _describe_change(first: Row, last: Row, change: Row) -> str:
+    """In words, how a shift changed that did."""
+    if excludes_zero(first) and excludes_zero(last) and (first["estimate"] > 0) != (last["estimate"] > 0):
+        return f"turns round, from {_WAYS[first['estimate'] > 0]} to {_WAYS[last['estimate'] > 0]},"
+    if not excludes_zero(first) and not excludes_zero(last):
+        return f"moves {_WAYS[change['estimate'] > 0]}"
+    grown = abs(last["estimate"]) > abs(first["estimate"]) if excludes_zero(first) and excludes_zero(last) else excludes_zero(last)
+    return "grows" if grown else "shrinks"
 
 
 def _named(row: Row) -> str:
-    return f"{factor_noun(row['factor'])} ({row['variant']}, {basis(row)}{', per byte' if row.get('normalization') == 'byte' else ''})"
+    """Factor, variant and how it is read. Facts are read on the changed words elsewhere, so that it is said where the whole text counts."""
+    whole = ", whole text" if row["factor"] == "factual" else ""
+    return f"{factor_noun(row['factor'])} ({row['variant']}, {basis(row)}{whole}{', per byte' if row.get('normalization') == 'byte' else ''})"
 
 
 def _end(rows: Iterable[Row], row: Row, x: float | None) -> Row | None:
@@ -103,7 +128,7 @@ def _ends(writer: StatedTables, table: str) -> Iterator[tuple[Row, Row | None]]:
     for row in writer.tables.get(table, ()):
         if row["factor"] == CONTROL:
             continue
-        told = {"axis": _RANK, **row, "interval_over": row.get("interval_over") or OVER_DOCUMENTS}
+        told = {"axis": RANK, **row, "interval_over": row.get("interval_over") or OVER_DOCUMENTS}
         end = _end(lines.get(tuple(told[name] for name in _LINE), ()), row, row["last_x"] if table == "tempo" else None)
         if end is None or end["is_headline"]:
             yield told, end

@@ -17,6 +17,7 @@ from lmdissect.formats.study_tables import SCHEMAS, STAGE, write_study_table
 from lmdissect.progress import Progress, SilentProgress
 from lmdissect.records import StudyGap, StudyRun
 from lmdissect.shifts.capacity import capacity_rows
+from lmdissect.shifts.changes import change_rows
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.curves import curve_rows, find_curves
 from lmdissect.shifts.fact_seeds import facts_over_seeds
@@ -34,10 +35,11 @@ from lmdissect.shifts.statements import write_statements
 from lmdissect.shifts.tempo import tempo_rows
 from lmdissect.store import Manifest, artifact_key, fingerprint, open_artifact, read_manifest
 from lmdissect.store.fingerprint import canonical_json
+from lmdissect.wording import format_count
 
 __all__ = ["StudySummary", "measure_study"]
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _OF_RUNS = ("runs", "curves")
 """Tables whose gaps, known before anything is measured, each name a run or a step that takes no part."""
 
@@ -232,9 +234,9 @@ class _Study:
                 if lost := set(most.document_ids) - set(panel.document_ids):
                     self._miss("estimates", panel, f"{len(lost)} of the documents that other points have are missing here")
                 if panel.left_out:
-                    self._miss("estimates", panel, f"{len(panel.left_out)} documents that not every seed has are left out")
+                    self._miss("estimates", panel, f"{format_count(len(panel.left_out), 'document')} that not every seed has: left out")
                 for variant, count in panel.texts_left_out.items():
-                    self._miss("estimates", panel, f"{count} texts that not every seed has are left out", variant)
+                    self._miss("estimates", panel, f"{format_count(count, 'text')} that not every seed has: left out", variant)
                 self._compare_points(panel, most)
 
     def _check_experiments(self) -> None:
@@ -265,7 +267,7 @@ class _Study:
         self.gaps.append(StudyGap(table, panel.experiment, panel.label, panel.probes, variant, reason))
 
     def _pool(self) -> None:
-        """Estimates of every point and seed, and of every step that was measured on the way; curves of them, tempo and capacity."""
+        """Estimates of every point and seed, and of every step that was measured on the way; curves of them, and what is asked of each curve."""
         rows_of: dict[Panel, _Rows] = {}
         with self._progress.task("pool seeds", len(self.panels), "points") as task:
             for panel in self.panels:
@@ -283,10 +285,9 @@ class _Study:
                 task.advance(1)
         curves = find_curves(self.panels)
         self.tables["curves"] = curve_rows(curves, rows_of)
-        self.tables["tempo"], missing = tempo_rows(curves, self._config)
-        self.gaps += missing
-        self.tables["capacity"], missing = capacity_rows(curves, self._config)
-        self.gaps += missing
+        for name, measure in {"changes": change_rows, "tempo": tempo_rows, "capacity": capacity_rows}.items():
+            self.tables[name], missing = measure(curves, self._config)
+            self.gaps += missing
 
     def _pooled(self, panel: Panel) -> tuple[_Rows, _Rows, list[StudyGap]]:
         key = _identity(panel)

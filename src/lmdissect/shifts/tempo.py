@@ -28,11 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS
 from lmdissect.records import StudyGap
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.curves import STEP, Curve, shared_values
-from lmdissect.shifts.estimate import MIN_DOCUMENTS, resample_means
+from lmdissect.shifts.estimate import resample_means
 from lmdissect.shifts.panel import Panel
 from lmdissect.shifts.resampling import Floats
 from lmdissect.shifts.seeds import estimate_crossed
@@ -77,9 +76,9 @@ def _rows(
     if not all((variant, reference) in panel.pairings for panel in panels):
         return [], ["not every point of the curve has it"]
     shared = shared_values(panels, variant, reference)
-    values, num_documents = shared.values, shared.values[0].shape[1]
-    if num_documents < MIN_DOCUMENTS:
-        return [], [f"{num_documents} documents are common to all points; at least {MIN_DOCUMENTS} are needed"]
+    if shared.too_few:
+        return [], [shared.too_few]
+    values = shared.values
     last = estimate_crossed(values[-1], config)
     if last.covers_zero:
         return [], [f"the last shift's interval [{last.ci_low:.4g}, {last.ci_high:.4g}] covers 0: half of it is reached nowhere"]
@@ -91,22 +90,16 @@ def _rows(
         tail = (1.0 - config.level) / 2.0
         low, high = np.quantile(half_points(x_P, resample_means(seed_means_DP, config, "curve")), [tail, 1.0 - tail]).tolist()
     row = {
-        "experiment": curve.experiment,
         "axis": curve.axis,
-        "group": curve.group,
-        "probes": curve.probes,
-        "variant": variant,
-        "factor": panels[-1].factors[variant],
-        "reference": reference,
-        "normalization": shared.normalization,
-        "num_seeds": min(len(shift_SD) for shift_SD in values),
-        "num_documents": num_documents,
+        **curve.heading(variant, reference, shared.normalization),
+        "num_seeds": shared.num_seeds,
+        "num_documents": shared.num_documents,
         "last_x": float(x_P[-1]),
         "last_estimate": last.estimate,
         "half_x": float(half_points(x_P, seed_means_DP.mean(axis=0)[None])[0]),
         "ci_low": low,
         "ci_high": high,
-        "interval_over": OVER_RUNS if shared.seeds else OVER_DOCUMENTS,
+        "interval_over": shared.interval_over,
     }
     return [row], list(shared.left_out)
 

@@ -100,6 +100,6 @@ def test_documents_that_all_points_have(tmp_path: Path) -> None:
     first = make_panel({SIZE: 1}, {"original": [[1.0, 2.0, 3.0]], "casual": [[0.0, 0.0, 0.0]]}, document_ids="abc")
     other = make_panel({SIZE: 2}, {"original": [[7.0, 5.0, 6.0], [8.0, 6.0, 7.0]], "casual": [[0.0, 0.0, NAN]] * 2}, document_ids="cab")
     shared = shared_values([first, other], "casual", "original")
-    assert shared.left_out == ("1 documents that not every point has are left out",)
+    assert shared.left_out == ("1 document that not every point has: left out",)
     assert (shared.normalization, shared.seeds) == ("token", ()), "one seed in common is no spread of seeds"
     assert [array.tolist() for array in shared.values] == [[[1.0, 3.0]], [[5.0, 7.0], [6.0, 8.0]]]

@@ -207,7 +207,7 @@ def test_a_row_of_one_document_is_left_out_with_a_reason(tmp_path: Path) -> None
     assert [(entry.table, entry.variant, entry.normalization) for entry in unavailable] == [
         ("shifts", "casual", n) for n in ("token", "byte", "document")
     ]
-    assert all(entry.reason.startswith("1 documents have both texts whole") for entry in unavailable)
+    assert all(entry.reason.startswith("both texts are whole for 1 document;") for entry in unavailable)
 
 
 def test_gains_by_hand_and_the_ones_that_are_missing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS, SCHEMAS
+from lmdissect.records import StudyGap
 from lmdissect.shifts.statements import write_statements
 from study_runs import estimate_row
 
@@ -43,35 +44,74 @@ def _last(row: Mapping[str, Any], x: float | None = 64.0, **fields: Any) -> dict
     )
 
 
-@pytest.mark.parametrize(("low", "verdict"), [(0.05, "not shown"), (0.16, "moved")])
-def test_a_curve_changes_only_where_the_ends_are_apart(low: float, verdict: str) -> None:
-    rows = _state("curves", curves=_curve({"x": 60.0}, {"x": 600.0, "estimate": 0.2, "ci_low": low, "ci_high": 0.3}))
-    assert [row["verdict"] for row in rows] == [verdict]
-    assert ("grows along corpus.size" in rows[0]["sentence"]) == (verdict == "moved")
+def _change(first_x: float, last_x: float, **fields: Any) -> dict[str, Any]:
+    told = {"normalization": "token", "num_seeds": 3, "num_documents": 40, "first_x": first_x, "last_x": last_x, "interval_over": OVER_RUNS}
+    test = {"estimate": 0.1, "ci_low": 0.05, "ci_high": 0.15, "p_value": 0.001, "p_holm": 0.002}
+    return {**LINE, "axis": "corpus.size", **told, **test, **fields}
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "words"),
+    [
+        (
+            {},
+            "moved",
+            "grows along corpus.size: by +0.100 nats/token [0.050, 0.150], 40 documents, over 3 training runs (Holm-adjusted p = 0.002); ",
+        ),
+        (
+            {"ci_low": -0.01},
+            "not shown",
+            "shows no change along corpus.size that can be told from 0: +0.100 nats/token [\u22120.010, 0.150], 40 documents",
+        ),
+        ({"p_holm": 0.08}, "not shown", "the interval leaves 0 out, but Holm-adjusted p = 0.080 is too weak to count as a finding; "),
+        ({"ci_low": 0.1, "ci_high": 0.1}, "not shown", "every document has the same value"),
+        ({"interval_over": OVER_DOCUMENTS}, "not shown", ", 40 documents, over documents alone, for these 3 training runs; "),
+        ({"interval_over": OVER_DOCUMENTS, "num_seeds": 1}, "moved", ", 40 documents, for one training run"),
+    ],
+)
+def test_a_curve_changes_where_its_ends_differ_document_by_document(change: Mapping[str, Any], verdict: str, words: str) -> None:
+    ends = _curve({"x": 60.0}, {"x": 300.0, "estimate": 9.0}, {"x": 600.0, "estimate": 0.2, "ci_low": 0.05, "ci_high": 0.3})
+    (row,) = _state("curves", curves=ends, changes=[_change(60.0, 300.0), _change(60.0, 600.0, **change)])
+    assert row["verdict"] == verdict
+    assert words in row["sentence"]
+    assert row["sentence"].endswith("at 60, +0.200 [0.050, 0.300] at 600.")
+    assert (row["estimate"], row["ci_high"]) == (0.1, {"ci_high": 0.15, **change}["ci_high"])
+
+
+def test_a_change_that_was_not_computed_is_not_measured() -> None:
+    gap = StudyGap("changes", "study", "along corpus.size", "probes", "casual", "common to all points: 1 document")
+    curves = _curve({"x": 60.0}, {"x": 600.0, **UP})
+    for gaps, words in (((gap,), "is not measured: common to all points: 1 document ("), ((), "its two ends have too few documents in common (")):
+        tables = {**{name: [] for name in SCHEMAS}, "estimates": [estimate_row()], "curves": curves, "changes": [_change(60.0, 300.0)]}
+        (row,) = [row for row in write_statements(tables, 0.95, gaps) if row["analysis"] == "curves"]
+        assert (row["verdict"], row["estimate"]) == ("not measured", None)
+        assert words in row["sentence"]
 
 
 @pytest.mark.parametrize(
     ("first", "last", "words"),
     [
-        (UP, DOWN, "turns round along corpus.size, from towards the originals to away from them: +0.050 [0.040, 0.060] at 10"),
-        (DOWN, {**UP, "estimate": 0.03, "ci_low": 0.02}, "turns round along corpus.size, from away from them to towards the originals"),
+        (UP, DOWN, "turns round, from towards the originals to away from them, along corpus.size: by "),
+        (DOWN, {**UP, "estimate": 0.03, "ci_low": 0.02}, "turns round, from away from them to towards the originals, along corpus.size"),
         ({**DOWN, "estimate": -0.06, "ci_low": -0.13, "ci_high": 0.01}, {**UP, "ci_low": 0.02}, "grows along corpus.size"),
         (UP, {**DOWN, "ci_low": -0.1, "ci_high": 0.01}, "shrinks along corpus.size"),
-        ({**UP, "p_holm": 0.2}, {**DOWN, "p_holm": 0.3}, "shows no change along corpus.size that can be told (at neither end is it a finding)"),
+        (UP, {**UP, "estimate": 0.045}, "shrinks along corpus.size"),
+        ({**DOWN, "ci_high": 0.01}, {**UP, "ci_low": -0.01}, "moves towards the originals along corpus.size"),
     ],
 )
 def test_a_change_of_sign_is_no_growth(first: Mapping[str, Any], last: Mapping[str, Any], words: str) -> None:
-    rows = _state("curves", curves=_curve({"x": 10.0, **first}, {"x": 1000.0, **last}))
-    assert words in rows[0]["sentence"]
-    assert rows[0]["verdict"] == ("not shown" if "no change" in words else "moved")
+    (row,) = _state("curves", curves=_curve({"x": 10.0, **first}, {"x": 1000.0, **last}), changes=[_change(10.0, 1000.0)])
+    assert words in row["sentence"]
+    assert row["verdict"] == "moved"
 
 
 def test_a_curve_is_told_at_the_reference_of_its_last_point() -> None:
     raw, net = {"reference": "original", "is_headline": False}, {"reference": "control", "is_headline": True}
     late = [{"x": x, **net, **UP} for x in (100.0, 1000.0)] + [{"x": x, **raw} for x in (100.0, 1000.0)]
     early = {"x": 10.0, "reference": "original", "estimate": 0.3, "ci_low": 0.2, "ci_high": 0.4}
-    told = _state("curves", curves=_curve(early, *late))
-    assert [(row["verdict"], row["estimate"]) for row in told] == [("not shown", 0.05)]
+    changes = [_change(10.0, 1000.0), _change(100.0, 1000.0, reference="control", estimate=0.07)]
+    told = _state("curves", curves=_curve(early, *late), changes=changes)
+    assert [(row["verdict"], row["estimate"]) for row in told] == [("moved", 0.07)]
     assert "(casual, net of the control)" in told[0]["sentence"]
     assert "at 100, " in told[0]["sentence"]
     alone = _state("curves", curves=_curve(early, late[1], late[3]))
@@ -81,7 +121,8 @@ def test_a_curve_is_told_at_the_reference_of_its_last_point() -> None:
 
 def test_a_curve_is_told_in_the_unit_that_its_points_share() -> None:
     both = [{"x": 10.0, "normalization": unit} for unit in ("token", "byte")]
-    told = _state("curves", curves=_curve(*both, {"x": 1000.0, "normalization": "byte", **UP}))
+    changes = [_change(10.0, 1000.0, normalization=unit) for unit in ("byte", "token")]
+    told = _state("curves", curves=_curve(*both, {"x": 1000.0, "normalization": "byte", **UP}), changes=changes)
     assert "nats/byte" in told[0]["sentence"]
     assert "per byte" in told[0]["sentence"]
     assert "nats/token" not in told[0]["sentence"]

@@ -138,7 +138,7 @@ def test_a_point_with_other_tokenizers_is_told_per_byte_beside_one_told_per_toke
 def test_not_measured_names_the_reason_that_is_known() -> None:
     gap = StudyGap("estimates", "study", "size=10", "probes", "original", "gain per token: 1 document with the texts whole, 2 are needed")
     other = StudyGap("facts", "study", "size=10", "probes", "all", "seed 0: no such folder")
-    note = StudyGap("tempo", "study", "along step", "probes", "casual", "3 documents that not every point has are left out")
+    note = StudyGap("tempo", "study", "along step", "probes", "casual", "3 documents that not every point has: left out")
     said = {name: _state(name, gaps=[other, gap, note, gap])[0]["sentence"] for name in ("learned", "facts", "tempo", "moved")}
     assert said["learned"] == f"Not measured on probes (study, size=10, original): {gap.reason}."
     assert said["facts"] == "Not measured on probes (study, size=10): seed 0: no such folder."

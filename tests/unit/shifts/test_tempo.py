@@ -119,7 +119,7 @@ def test_runs_of_seeds_that_a_point_lacks_are_counted() -> None:
     )
     (row,), (gap,) = tempo_rows(find_curves([fewer, *panels[1:]]), CONFIG)
     assert (row["num_seeds"], row["interval_over"]) == (3, "documents and training runs")
-    assert gap.reason.endswith("2 runs of seeds that not every point has are left out")
+    assert gap.reason.endswith("2 training runs that not every point has: left out")
 
 
 def test_a_curve_stands_in_one_unit() -> None:
@@ -151,4 +151,4 @@ def test_documents_that_a_point_lacks_are_counted() -> None:
     first.gain["token"]["casual"][:, 5] = np.nan
     (row,), (gap,) = tempo_rows(find_curves([first, last]), CONFIG)
     assert row["num_documents"] == 59
-    assert "1 documents that not every point has are left out" in gap.reason
+    assert "1 document that not every point has: left out" in gap.reason

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from lmdissect.formats.study_tables import VERDICTS
 from lmdissect.report.palette import ROLES, STEPS, write_palette
 from lmdissect.report.study.charts import Chart
 from lmdissect.report.study.content import Row, StudyContent
@@ -21,7 +22,6 @@ from lmdissect.report.study.drawing import KINDS, draw_inline
 from lmdissect.report.study.packing import PackedTexts
 from lmdissect.report.study.scripts import content_policy, foreign_style_ids, plotly_script, plotly_version, safe_json
 from lmdissect.report.study.sections import Section
-from lmdissect.report.study.statements import VERDICT_WORDS
 from lmdissect.report.study.tables import StudyTable, cell_text
 from lmdissect.report.study.words import SOURCES, limits, methods
 from lmdissect.report.text import clean_text
@@ -109,7 +109,6 @@ def write_study_page(parts: PageParts) -> str:
             learned=_by_verdict(content, "learned"),
             forgotten=_by_verdict(content, "forgotten"),
             further=_further(parts.sections),
-            verdicts=VERDICT_WORDS,
             policy=content_policy([script, plotly], [style], connect=parts.served),
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
@@ -198,7 +197,7 @@ def _table_json(table: StudyTable) -> dict[str, Any]:
 def _by_verdict(content: StudyContent, analysis: str) -> dict[str, list[Row]]:
     """Statements of the overview: by verdict, in their order."""
     rows = content.statements(analysis)
-    return {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICT_WORDS}
+    return {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
 
 
 def _further(sections: Sequence[Section]) -> list[tuple[Section, Row]]:

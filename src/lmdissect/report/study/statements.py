@@ -4,15 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lmdissect.formats.study_tables import VERDICTS
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series
 from lmdissect.report.study.content import Place, Row, StudyContent
 from lmdissect.report.text import join_words
 from lmdissect.wording import UNITS, format_estimate, format_level, format_share, print_x
 
-__all__ = ["VERDICT_WORDS", "captioned", "findings_first", "headline_of", "panel_finding", "unit_sentence"]
-
-VERDICT_WORDS = {"moved": "moved", "not shown": "not shown", "not measured": "not measured"}
-"""Verdicts as the page prints them."""
+__all__ = ["captioned", "findings_first", "headline_of", "panel_finding", "unit_sentence"]
 
 _MOST_SENTENCES = 4
 _MOST_NAMES = 6
@@ -70,8 +68,7 @@ def headline_of(content: StudyContent, analysis: str, place: Place) -> str:
 
 def findings_first(rows: Sequence[Row]) -> list[Row]:
     """Statements whose verdict is a finding first, what was not measured last, otherwise in their order."""
-    order = list(VERDICT_WORDS)
-    return sorted(rows, key=lambda row: order.index(row["verdict"]) if row["verdict"] in order else len(order))
+    return sorted(rows, key=lambda row: VERDICTS.index(row["verdict"]))
 
 
 def _finding(chart: Chart, *, are_extremes: bool) -> str:

@@ -98,6 +98,22 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
     "forgotten": (("estimates", "Gains and shifts on general probes", _ESTIMATES), ("seeds", "The same for every training seed by itself", _SEEDS)),
     "curves": (
         (
+            "changes",
+            "Change of every shift along a curve, from its first point to its last, document by document",
+            (
+                *_GROUP,
+                Column("axis", "Axis"),
+                Column("first_x", "From x", "amount"),
+                Column("last_x", "To x", "amount"),
+                *_VARIANT,
+                _PER,
+                *_COUNTS,
+                Column("estimate", "Change", "interval"),
+                *_P,
+                _OVER,
+            ),
+        ),
+        (
             "curves",
             "Gains and shifts along every axis",
             (
