@@ -46,8 +46,8 @@ def is_read_first(row: Row) -> bool:
 
 
 def title(row: Row) -> str:
-    """Column of a shift: its variant, and what it is against."""
-    return f"{row['variant']}, {REFERENCES[row['reference']]}"
+    """Column of a shift: its variant, and what it is against; of facts on the changed words, that."""
+    return f"{row['variant']}, {'changed words' if row.get('selection') == 'changed' else REFERENCES[row['reference']]}"
 
 
 def curve(study: Path, experiment: str, axis: str, probes: str) -> str:
@@ -62,12 +62,12 @@ def curve(study: Path, experiment: str, axis: str, probes: str) -> str:
         cells = {title(row): cell(row) for row in here if row["statistic"] == "shift"}
         counts = f"{gain['num_documents']} x {gain['num_seeds']}" if gain else "-"
         lines.append([x_label, counts, cell(gain), *(cells.get(name, "-") for name in shifts)])
-    wanted = {(row["variant"], row["reference"]): name for name, row in shifts.items()}
+    wanted = {(row["variant"], row["reference"], row["selection"]): name for name, row in shifts.items()}
     changes = {
         wanted[key]: cell(row)
         for row in read_rows(study, "changes")
         if (row["experiment"], row["axis"], row["probes"], row["normalization"]) == (experiment, axis, probes, "token")
-        and (key := (row["variant"], row["reference"])) in wanted
+        and (key := (row["variant"], row["reference"], row["selection"])) in wanted
     }
     lines.append(["*change*", "", "", *(changes.get(name, "-") for name in shifts)])
     return markdown([axis.rpartition(".")[2], "n x seeds", "gain on originals", *shifts], lines)

@@ -102,5 +102,5 @@ def estimate_row(**fields: Any) -> dict[str, Any]:
         "share_ci_low": None,
         "share_ci_high": None,
     }
-    assert set(fields) <= {*row, "axis", "group", "x", "x_label"}, fields
+    assert set(fields) <= {*row, "axis", "group", "x", "x_label", "selection"}, fields
     return {**row, **fields}

@@ -122,7 +122,7 @@ def _add_point(world: _World, place: dict[str, Any], fields: dict[str, Any], amo
             world.tables["seeds"].extend({**row, "seed": seed, **world.interval(row["estimate"], 0.01)} for seed in range(world.num_seeds))
         (axis, value), *_ = fields.items()
         x_label = f"{value:,}" if value is not None else "all weights"
-        world.tables["curves"].append({**row, "axis": axis, "group": "", "x": value, "x_label": x_label})
+        world.tables["curves"].append({**row, "axis": axis, "group": "", "x": value, "x_label": x_label, "selection": "all"})
         if row["variant"] == "paraphrase" and row["normalization"] == "token" and row["reference"] == "original":
             world.tables["fingerprint"].append(
                 {**row, "axis": axis, "group": "", "x": value, "x_label": x_label, "writer": "writer-1", "kept_words_median": _KEPT["paraphrase"]}
@@ -131,6 +131,11 @@ def _add_point(world: _World, place: dict[str, Any], fields: dict[str, Any], amo
         _add_positions(world, place, variant, factor, amount, scale)
     if "counterfactual" in variants:
         _add_facts(world, place, amount)
+        (axis, value), *_ = fields.items()
+        own = {"axis": axis, "group": "", "x": value, "x_label": f"{value:,}" if value is not None else "all weights", "statistic": "shift"}
+        kind = {"factor": "factual", "reference": "original", "normalization": "token", "is_headline": True}
+        facts = world.tables["facts"][-4]
+        world.tables["curves"].append({**{name: facts[name] for name in facts if not name.startswith("num_v")}, **own, **kind})
 
 
 def _add_positions(world: _World, place: dict[str, Any], variant: str, factor: str, amount: float, scale: float) -> None:
@@ -167,7 +172,7 @@ def _add_rest(world: _World) -> None:
             for reference, net in _NET.items():
                 if net and factor == "control":
                     continue
-                who = {"probes": probes, "variant": variant, "factor": factor, "reference": reference, **world.counts}
+                who = {"probes": probes, "variant": variant, "factor": factor, "reference": reference, "selection": "all", **world.counts}
                 if factor != "factual":
                     half = _HALF[factor] * (1.4 if net else 1.0)
                     bounds = {"half_x": half, "ci_low": half * 0.7, "ci_high": half * 1.5}

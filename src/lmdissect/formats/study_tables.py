@@ -8,7 +8,8 @@ manifest under `details.unavailable` (list of {table, experiment, point, probes,
                      shift_folder, base_scores, tuned_scores (null where not kept): paths from the study's folder
     estimates        gains and shifts of every point, its seeds taken together (intervals over documents and, from two seeds on, over seeds)
     seeds            the same for every seed by itself
-    curves           estimates along an axis (a varied field with more than one value, or `step` where a run was measured on its way); x null = all weights
+    curves           estimates along an axis (a varied field with more than one value, or `step` where a run was measured on its way); x null = all weights.
+                     `selection`: whole texts, or for facts the changed words too (as in `facts`, mean per token)
     changes          whether a shift changes along a curve: its last point against its first, document by document
     positions        gain and shift by bins of token position
     cumulative       share of the per-document shift made before a position
@@ -38,12 +39,26 @@ import pyarrow.csv as pa_csv
 
 from lmdissect.store import ArtifactFolder, Manifest, read_artifact, read_table, write_bytes
 
-__all__ = ["ANALYSES", "OVER_DOCUMENTS", "OVER_RUNS", "SCHEMAS", "STAGE", "TABLES", "VERDICTS", "read_study_tables", "write_study_table"]
+__all__ = [
+    "ANALYSES",
+    "CHANGED_WORDS",
+    "OVER_DOCUMENTS",
+    "OVER_RUNS",
+    "SCHEMAS",
+    "STAGE",
+    "TABLES",
+    "VERDICTS",
+    "WHOLE_TEXT",
+    "read_study_tables",
+    "write_study_table",
+]
 
 STAGE = "study"
 VERDICTS = ("moved", "not shown", "not measured")
 OVER_DOCUMENTS, OVER_RUNS = "documents", "documents and training runs"
 """Values of `interval_over`: for the training runs at hand, or for others like them too."""
+WHOLE_TEXT, CHANGED_WORDS = "all", "changed"
+"""Values of `selection` along a curve: all tokens of a text, or those of the words that differ."""
 ANALYSES = (
     "learned",
     "forgotten",
@@ -103,13 +118,14 @@ SCHEMAS = {
     ),
     "estimates": _schema(**_POINT, fields="s", **_VALUE, share="f", share_ci_low="f", share_ci_high="f"),
     "seeds": _schema(**_POINT, seed="i", statistic="s", **_VARIANT, normalization="s", num_documents="i", **_INTERVAL),
-    "curves": _schema(**_POINT, axis="s", group="s", x="f", x_label="s", **_VALUE),
+    "curves": _schema(**_POINT, axis="s", group="s", x="f", x_label="s", selection="s", **_VALUE),  # selection: all | changed
     "changes": _schema(
         experiment="s",
         axis="s",
         group="s",
         probes="s",
         **_VARIANT,
+        selection="s",  # as in `curves`
         normalization="s",
         **_COUNTS,
         first_x="f",
@@ -137,6 +153,7 @@ SCHEMAS = {
         group="s",
         probes="s",
         **_VARIANT,
+        selection="s",  # as in `curves`
         normalization="s",
         **_COUNTS,
         last_x="f",
@@ -151,6 +168,7 @@ SCHEMAS = {
         group="s",
         probes="s",
         **_VARIANT,
+        selection="s",  # as in `curves`
         normalization="s",
         **_COUNTS,
         share_of_full="f",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS
+from lmdissect.formats.study_tables import OVER_DOCUMENTS, OVER_RUNS, WHOLE_TEXT
 from lmdissect.records import StudyGap
 from lmdissect.shifts.estimate import MIN_DOCUMENTS
 from lmdissect.shifts.panel import Panel
@@ -45,12 +45,14 @@ class Curve:
         group: What tells this curve from others of its axis: ``rank=8``; empty where there is one.
         xs: Values of the axis, ascending; None (all weights) last.
         panels: The points, in the same order.
+        selection: Tokens that its shifts are of: whole texts, or the changed words (`fact_curves`).
     """
 
     axis: str
     group: str
     xs: tuple[float | None, ...]
     panels: tuple[Panel, ...]
+    selection: str = WHOLE_TEXT
 
     @property
     def experiment(self) -> str:
@@ -81,12 +83,14 @@ class Curve:
             "variant": variant,
             "factor": self.panels[-1].factors[variant],
             "reference": reference,
+            "selection": self.selection,
             "normalization": normalization,
         }
 
     def gap(self, table: str, variant: str, reason: str) -> StudyGap:
         """Something of this curve that could not be computed."""
-        return StudyGap(table, self.experiment, curve_label(self.axis, self.group), self.probes, variant, reason)
+        on_words = "" if self.selection == WHOLE_TEXT else "on the changed words, "
+        return StudyGap(table, self.experiment, curve_label(self.axis, self.group), self.probes, variant, f"{on_words}{reason}")
 
 
 def curve_label(axis: str, group: str) -> str:
@@ -198,6 +202,7 @@ def curve_rows(curves: Sequence[Curve], rows_of: Mapping[Panel, Sequence[Mapping
                 "group": curve.group,
                 "x": x,
                 "x_label": "full" if x is None else f"{x:.10g}",
+                "selection": curve.selection,
             }
             rows += [{**place, **{name: value for name, value in row.items() if not name.startswith("share")}} for row in rows_of.get(panel, ())]
     return rows

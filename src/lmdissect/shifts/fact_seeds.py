@@ -7,11 +7,12 @@ Shape letters: S seeds, D documents.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lmdissect.formats.study_tables import CHANGED_WORDS
 from lmdissect.records import StudyGap
 from lmdissect.shifts.config import ShiftConfig
 from lmdissect.shifts.estimate import MIN_DOCUMENTS
@@ -22,7 +23,7 @@ from lmdissect.shifts.resampling import Floats, holm
 from lmdissect.shifts.run_tokens import RunTokens
 from lmdissect.shifts.seeds import estimate_crossed
 
-__all__ = ["facts_of_one_run", "facts_over_seeds"]
+__all__ = ["changed_word_shifts", "facts_of_one_run", "facts_over_seeds"]
 
 _CONTRASTS = ("base_contrast", "tuned_contrast")
 
@@ -76,6 +77,20 @@ def facts_over_seeds(panel: Panel, tokens: Sequence[RunTokens], config: ShiftCon
                     }
                 )
     return _with_holm(rows), gaps
+
+
+def changed_word_shifts(panel: Panel, tokens: Sequence[RunTokens]) -> Mapping[str, Floats]:
+    """Shift on all changed words, mean per token, of every variant that changes facts: shape (S, D); NaN under all seeds where a document has none.
+
+    Args:
+        panel: The runs of a point.
+        tokens: Their tokens, in the order of the panel's seeds.
+    """
+    found: dict[str, Floats] = {}
+    for variant in (name for name in panel.factors if all(name in run.facts for run in tokens)):
+        shift_SD = np.stack([_spread(panel, run, run.facts[variant][CHANGED_WORDS])[:, 0] for run in tokens])
+        found[variant] = np.where(np.isnan(shift_SD).any(axis=0), np.nan, shift_SD)
+    return found
 
 
 def _spread(panel: Panel, tokens: RunTokens, values: FactValues) -> Floats:

@@ -78,7 +78,7 @@ class TokenReader:
 
         Args:
             run: The run.
-            strings_only: Leave positions and facts empty: those of a point with one seed are in its run's own tables.
+            strings_only: Leave positions empty: those of a point with one seed are in its run's own tables.
 
         Raises:
             UnreadableInputError: Its scores are not kept, or the two models cut text into different tokens.
@@ -117,7 +117,7 @@ def _reduce(paired: PairedScores, *, strings_only: bool) -> RunTokens:
         documents=tuple(paired.documents),
         binned={} if strings_only else bin_shifts(paired),
         summed={} if strings_only else summed_shifts(paired),
-        facts={} if strings_only else {variant: fact_token_values(paired, variant) for variant in factual_variants(paired)},
+        facts={variant: fact_token_values(paired, variant) for variant in factual_variants(paired)},
         tokens={variant: sum_token_gains(paired, variant) for variant in (ORIGINAL, *paired.factors)},
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lmdissect.factors import CONTROL
-from lmdissect.formats.study_tables import OVER_DOCUMENTS
+from lmdissect.formats.study_tables import CHANGED_WORDS, OVER_DOCUMENTS, WHOLE_TEXT
 from lmdissect.shifts.curves import RANK, curve_label
 from lmdissect.shifts.stated import Row, StatedTables
 from lmdissect.shifts.statement_words import basis, excludes_zero, factor_noun, is_moved, is_over_documents_alone, over
@@ -16,7 +16,7 @@ from lmdissect.wording import print_x
 
 __all__ = ["state_capacity", "state_curves", "state_tempo"]
 
-_LINE = ("experiment", "axis", "group", "probes", "variant")
+_LINE = ("experiment", "axis", "group", "probes", "variant", "selection")
 _UNITS = ("token", "byte")
 _INTERVAL = ("estimate", "ci_low", "ci_high")
 _FEWEST_POINTS = 2
@@ -69,12 +69,12 @@ def _lowered(text: str) -> str:
 
 
 def _lines(writer: StatedTables) -> dict[tuple[Any, ...], list[Row]]:
-    """Shifts of every variant along every curve, controls left out."""
+    """Shifts of every variant along every curve, controls left out; those of facts on the changed words, where they are known there."""
     lines: dict[tuple[Any, ...], list[Row]] = {}
     for row in writer.tables.get("curves", ()):
         if row["statistic"] == "shift" and row["factor"] != CONTROL:
             lines.setdefault(tuple(row[name] for name in _LINE), []).append(row)
-    return lines
+    return {line: rows for line, rows in lines.items() if line[-1] != WHOLE_TEXT or (*line[:-1], CHANGED_WORDS) not in lines}
 
 
 def _comparable(rows: Iterable[Row]) -> list[Row]:
@@ -107,9 +107,9 @@ def _describe_change(first: Row, last: Row, change: Row) -> str:
 
 
 def _named(row: Row) -> str:
-    """Factor, variant and how it is read. Facts are read on the changed words elsewhere, so that it is said where the whole text counts."""
-    whole = ", whole text" if row["factor"] == "factual" else ""
-    return f"{factor_noun(row['factor'])} ({row['variant']}, {basis(row)}{whole}{', per byte' if row.get('normalization') == 'byte' else ''})"
+    """Factor, variant and how it is read; of facts, whether on the changed words or over the whole text."""
+    words = ", on the changed words" if row["selection"] == CHANGED_WORDS else ", whole text" if row["factor"] == "factual" else ""
+    return f"{factor_noun(row['factor'])} ({row['variant']}, {basis(row)}{words}{', per byte' if row.get('normalization') == 'byte' else ''})"
 
 
 def _end(rows: Iterable[Row], row: Row, x: float | None) -> Row | None:
@@ -129,6 +129,8 @@ def _ends(writer: StatedTables, table: str) -> Iterator[tuple[Row, Row | None]]:
         if row["factor"] == CONTROL:
             continue
         told = {"axis": RANK, **row, "interval_over": row.get("interval_over") or OVER_DOCUMENTS}
+        if (*(told[name] for name in _LINE[:-1]), CHANGED_WORDS) in lines and told["selection"] == WHOLE_TEXT:
+            continue
         end = _end(lines.get(tuple(told[name] for name in _LINE), ()), row, row["last_x"] if table == "tempo" else None)
         if end is None or end["is_headline"]:
             yield told, end

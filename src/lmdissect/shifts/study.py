@@ -19,8 +19,9 @@ from lmdissect.records import StudyGap, StudyRun
 from lmdissect.shifts.capacity import capacity_rows
 from lmdissect.shifts.changes import change_rows
 from lmdissect.shifts.config import ShiftConfig
-from lmdissect.shifts.curves import curve_rows, find_curves
-from lmdissect.shifts.fact_seeds import facts_over_seeds
+from lmdissect.shifts.curves import Curve, curve_rows, find_curves
+from lmdissect.shifts.fact_curves import fact_curve_rows, fact_curves
+from lmdissect.shifts.fact_seeds import changed_word_shifts, facts_over_seeds
 from lmdissect.shifts.fingerprint import fingerprint_rows
 from lmdissect.shifts.independence import independence_rows
 from lmdissect.shifts.interaction_seeds import interactions_over_seeds
@@ -30,6 +31,7 @@ from lmdissect.shifts.one_run import tables_of_one_run
 from lmdissect.shifts.panel import Panel, read_panels
 from lmdissect.shifts.pooled import point_rows, seed_rows
 from lmdissect.shifts.position_seeds import cumulative_over_seeds, positions_over_seeds
+from lmdissect.shifts.resampling import Floats
 from lmdissect.shifts.run_tokens import RunTokens, TokenReader
 from lmdissect.shifts.statements import write_statements
 from lmdissect.shifts.tempo import tempo_rows
@@ -39,7 +41,7 @@ from lmdissect.wording import format_count
 
 __all__ = ["StudySummary", "measure_study"]
 
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 _OF_RUNS = ("runs", "curves")
 """Tables whose gaps, known before anything is measured, each name a run or a step that takes no part."""
 
@@ -193,7 +195,10 @@ class _Study:
         self._config = config
         self._progress = progress
         self._reader = TokenReader()
-        self._of_tokens: dict[tuple[Path, ...], tuple[dict[str, _Rows], list[StudyGap]]] = {}
+        self._curves = find_curves(panels)
+        self._fact_shifts: dict[Panel, Mapping[str, Floats]] = {}
+        """Shift on the changed words, by variant that changes facts, where the scores are at hand."""
+        self._of_tokens: dict[tuple[Path, ...], tuple[dict[str, _Rows], list[StudyGap], Mapping[str, Floats]]] = {}
         """Tables of a point's tokens by the folders of its runs: two experiments that share runs share the work."""
         self._of_points: dict[tuple[Path, ...], tuple[_Rows, _Rows, list[StudyGap]]] = {}
         """Estimates of a point and of its seeds, likewise."""
@@ -208,6 +213,9 @@ class _Study:
             for panel in self._final():
                 self._measure_point(panel)
                 task.advance(1)
+        on_words = fact_curves(self._curves, self._fact_shifts)
+        self.tables["curves"] += fact_curve_rows(on_words, self.tables["facts"])
+        self._measure_along(on_words)
         self.tables["independence"], missing = independence_rows(self.panels, self.tables["estimates"], self._config)
         self.gaps += missing
         self.tables["fingerprint"] = fingerprint_rows(self.panels, self.tables["estimates"], self.tables["curves"])
@@ -283,10 +291,14 @@ class _Study:
                     self._add(panel, "estimates", [{"fields": fields, **row} for row in rows])
                     self._add(panel, "seeds", seeds)
                 task.advance(1)
-        curves = find_curves(self.panels)
-        self.tables["curves"] = curve_rows(curves, rows_of)
+        self.tables["curves"] = curve_rows(self._curves, rows_of)
+        self._measure_along(self._curves)
+
+    def _measure_along(self, curves: Sequence[Curve]) -> None:
+        """Every table that is computed for each curve."""
         for name, measure in {"changes": change_rows, "tempo": tempo_rows, "capacity": capacity_rows}.items():
-            self.tables[name], missing = measure(curves, self._config)
+            rows, missing = measure(curves, self._config)
+            self.tables[name] += rows
             self.gaps += missing
 
     def _pooled(self, panel: Panel) -> tuple[_Rows, _Rows, list[StudyGap]]:
@@ -305,7 +317,7 @@ class _Study:
         key = _identity(panel)
         if key not in self._of_tokens:
             self._of_tokens[key] = self._token_tables(panel)
-        tables, missing = self._of_tokens[key]
+        tables, missing, self._fact_shifts[panel] = self._of_tokens[key]
         for name, rows in tables.items():
             self._add(panel, name, rows)
         self.gaps += _named_like(panel, missing)
@@ -314,15 +326,15 @@ class _Study:
         point = {"experiment": panel.experiment, "point": panel.point, "probes": panel.probes}
         self.tables[table] += [{**point, **row} for row in rows]
 
-    def _token_tables(self, panel: Panel) -> tuple[dict[str, _Rows], list[StudyGap]]:
-        """Tables of tokens of one point. One seed: those of its run; several: computed from the scores of all."""
+    def _token_tables(self, panel: Panel) -> tuple[dict[str, _Rows], list[StudyGap], Mapping[str, Floats]]:
+        """Tables of tokens of one point, what is missing, and its shifts on changed words. One seed: tables of its run; several: from the scores of all."""
         tables: dict[str, _Rows] = {}
         gaps: list[StudyGap] = []
         if len(panel.seeds) == 1:
             tables, gaps = tables_of_one_run(panel, self._config, self._reader)
         tokens = self._read_tokens(panel, gaps, _TOKEN_TABLES if len(panel.seeds) > 1 else ("moved_tokens",))
         if tokens is None:
-            return tables, gaps
+            return tables, gaps, {}
         if len(panel.seeds) > 1:
             measures: dict[str, Callable[[Panel, Sequence[RunTokens], ShiftConfig], tuple[_Rows, list[StudyGap]]]] = {
                 "positions": positions_over_seeds,
@@ -333,7 +345,7 @@ class _Study:
                 tables[name], missing = measure(panel, tokens, self._config)
                 gaps += missing
         tables["moved_tokens"] = moved_token_rows(panel, tokens, self._config)
-        return tables, gaps
+        return tables, gaps, changed_word_shifts(panel, tokens)
 
     def _read_tokens(self, panel: Panel, gaps: list[StudyGap], tables: Sequence[str]) -> list[RunTokens] | None:
         tokens: list[RunTokens] = []

@@ -71,8 +71,34 @@ def test_all_tables_of_two_points_with_three_seeds(tmp_path: Path) -> None:
     assert casual["estimate"] == pytest.approx(sum(wanted) / len(wanted), abs=1e-5)
     assert (casual["num_seeds"], casual["num_documents"]) == (3, 6)
     assert {row["axis"] for row in tables["curves"]} == {"corpus.size"}
+    _assert_facts_on_changed_words(tables, num_seeds=3)
     assert tables["independence"] == [] == tables["natural"]
     assert {row["analysis"] for row in tables["statements"] if row["verdict"] == "not measured"} >= {"independence", "natural", "capacity", "cloze"}
+
+
+def _assert_facts_on_changed_words(tables: dict[str, list[dict[str, Any]]], *, num_seeds: int) -> None:
+    """Along the curve they are those of every point, and their change is the difference of the means: both points have the same documents and seeds."""
+    facts = {row["point"]: row for row in tables["facts"] if (row["selection"], row["statistic"]) == ("changed", "mean")}
+    points = [row for row in tables["curves"] if row["selection"] == "changed"]
+    names = ("variant", "num_seeds", "num_documents", "estimate", "ci_low", "ci_high", "p_value", "p_holm")
+    assert [(row["x"], *(row[name] for name in names)) for row in points] == [
+        (x, *(facts[f"size={x:g}"][name] for name in names)) for x in (10.0, 20.0)
+    ]
+    (change,) = [row for row in tables["changes"] if row["selection"] == "changed"]
+    assert (change["variant"], change["reference"], change["num_seeds"]) == ("counterfactual", "original", num_seeds)
+    assert change["estimate"] == pytest.approx(points[1]["estimate"] - points[0]["estimate"], abs=1e-9)
+    assert change["ci_low"] < change["estimate"] < change["ci_high"]
+
+
+def test_facts_of_single_runs_lie_on_a_curve_where_their_scores_are_kept(tmp_path: Path) -> None:
+    runs = _runs(tmp_path, seeds=(0,))
+    _, tables = _measure(tmp_path, runs)
+    _assert_facts_on_changed_words(tables, num_seeds=1)
+    bare = [replace(run, base_scores=None, tuned_scores=None) for run in runs]
+    measure_study(bare, CONFIG, tmp_path / "bare")
+    tables = read_study_tables(tmp_path / "bare")[1]
+    assert tables["facts"]
+    assert {row["selection"] for name in ("curves", "changes") for row in tables[name]} == {"all"}
 
 
 def test_a_current_study_is_not_measured_again_and_another_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from lmdissect.records import StudyGap
 from lmdissect.shifts.statements import write_statements
 from study_runs import estimate_row
 
-AXIS = {"axis": "corpus.size", "group": "", "x_label": ""}
+AXIS = {"axis": "corpus.size", "group": "", "x_label": "", "selection": "all"}
 UP = {"estimate": 0.05, "ci_low": 0.04, "ci_high": 0.06}
 DOWN = {"estimate": -0.04, "ci_low": -0.05, "ci_high": -0.03}
-LINE = {"experiment": "study", "group": "", "probes": "probes", "variant": "casual", "factor": "style", "reference": "original"}
+LINE = {"experiment": "study", "group": "", "probes": "probes", "variant": "casual", "factor": "style", "reference": "original", "selection": "all"}
 TEMPO = {**LINE, "axis": "step", "normalization": "token", "num_seeds": 3, "num_documents": 40, "last_x": 64.0, "last_estimate": 0.1}
 STYLE = {**TEMPO, "half_x": 4.0, "ci_low": 2.0, "ci_high": 8.0, "interval_over": OVER_RUNS}
 FACTS = {**STYLE, "variant": "counterfactual", "factor": "factual", "half_x": 30.0, "ci_low": 20.0, "ci_high": 60.0}
@@ -38,6 +38,7 @@ def _last(row: Mapping[str, Any], x: float | None = 64.0, **fields: Any) -> dict
             "group": row["group"],
             "variant": row["variant"],
             "factor": row["factor"],
+            "selection": row["selection"],
             "x": x,
             **fields,
         }
@@ -131,6 +132,26 @@ def test_a_curve_is_told_in_the_unit_that_its_points_share() -> None:
 def test_curves_that_end_in_one_point_are_each_told() -> None:
     ends = [{"x": x, "axis": axis} for axis in ("corpus.size", "finetune.lora.rank") for x in (1.0, 8.0)]
     assert len(_state("curves", curves=_curve(*ends))) == 2
+
+
+def test_facts_are_told_on_the_changed_words_where_they_are_known_there() -> None:
+    whole = {"variant": "counterfactual", "factor": "factual"}
+    words = {**whole, "selection": "changed"}
+    of_whole = [_curve({"x": 10.0, **whole}, {"x": 1000.0, **whole}), [_change(10.0, 1000.0, **whole)]]
+    (row,) = _state("curves", curves=of_whole[0], changes=of_whole[1])
+    assert "facts (counterfactual, against the original, whole text)" in row["sentence"]
+    curves, changes = (
+        [*of_whole[0], *_curve({"x": 10.0, **words}, {"x": 1000.0, **words})],
+        [*of_whole[1], _change(10.0, 1000.0, **words, estimate=0.07)],
+    )
+    (row,) = _state("curves", curves=curves, changes=changes)
+    assert "facts (counterfactual, against the original, on the changed words)" in row["sentence"]
+    assert row["estimate"] == 0.07
+    ends = [_last(FACTS), _last({**FACTS, **words})]
+    (row,) = _state("tempo", tempo=[FACTS, {**FACTS, **words, "half_x": 31.0}], curves=ends)
+    assert (row["estimate"], "on the changed words" in row["sentence"]) == (31.0, True)
+    (row,) = _state("tempo", tempo=[FACTS], curves=ends)
+    assert (row["verdict"], row["variant"]) == ("not measured", None), "over the whole text facts are diluted: no half of that shift is told"
 
 
 def test_tempo_compares_factors_only_where_half_points_are_apart() -> None:

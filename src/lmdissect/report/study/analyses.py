@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from lmdissect.factors import CONTROL, ORIGINAL
+from lmdissect.formats.study_tables import CHANGED_WORDS
 from lmdissect.report.content import SELECTIONS
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
 from lmdissect.report.study.content import Place, Row, StudyContent, group_rows, split_units
-from lmdissect.report.study.estimates import REFERENCES, curve_panels, describe_row, make_mark, one_unit, place_ticks, row_label
+from lmdissect.report.study.estimates import REFERENCES, curve_panels, describe_row, make_mark, one_unit, place_ticks, row_label, selection_label
 from lmdissect.report.study.statements import captioned
 from lmdissect.report.text import short_label
 from lmdissect.wording import format_plain
@@ -155,11 +156,12 @@ def tempo_charts(content: StudyContent) -> list[Chart]:
 def _amount_chart(content: StudyContent, rows: Sequence[Row], column: str, name: str, label: str, unit: str) -> Chart:
     """A forest of positive amounts (a rank, a number of documents): no line at 0, a logarithmic axis where they lie far apart."""
     series = []
-    kept = [row for row in rows if row[column] is not None]
+    on_words = {row["variant"] for row in rows if row["selection"] == CHANGED_WORDS}
+    kept = [row for row in rows if row[column] is not None and (row["selection"] == CHANGED_WORDS or row["variant"] not in on_words)]
     for reference, (title, role, symbol) in REFERENCES.items():
         marks = [
             Mark(
-                row_label(content, row["variant"]),
+                selection_label(content, row),
                 None,
                 row[column],
                 row[column] if row["ci_low"] is None else row["ci_low"],
@@ -172,7 +174,8 @@ def _amount_chart(content: StudyContent, rows: Sequence[Row], column: str, name:
         if marks:
             series.append(Series(title, role, symbol, marks))
     bounds = [bound for entry in series for mark in entry.marks for bound in (mark.low, mark.estimate, mark.high)]
-    labels = [row_label(content, variant) for variant in content.sort(row["variant"] for row in kept)]
+    label_of = {row["variant"]: selection_label(content, row) for row in kept}
+    labels = [label_of[variant] for variant in content.sort(label_of)]
     return Chart(name, label, "", "forest", [Panel("", series, unit)], rows=labels, is_log=choose_log(bounds), zero=False)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lmdissect.factors import CONTROL, ORIGINAL
+from lmdissect.formats.study_tables import CHANGED_WORDS
 from lmdissect.records import NORMALIZATIONS
 from lmdissect.report.findings import factor_noun
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series, Tick, choose_log
@@ -26,6 +27,7 @@ __all__ = [
     "overview_chart",
     "place_ticks",
     "row_label",
+    "selection_label",
 ]
 
 REFERENCES = {ORIGINAL: ("against the original", "original", "circle"), CONTROL: ("net of the control", "net", "diamond")}
@@ -56,6 +58,11 @@ def row_label(content: StudyContent, variant: str) -> str:
     """``casual · style``."""
     factor = content.factors.get(variant, "")
     return f"{variant} \u00b7 {factor_noun(factor)}" if factor else variant
+
+
+def selection_label(content: StudyContent, row: Row) -> str:
+    """`row_label` of a row of a curve, which may be of the changed words."""
+    return f"{row_label(content, row['variant'])}{', changed words' if row.get('selection') == CHANGED_WORDS else ''}"
 
 
 def forest_series(content: StudyContent, rows: Iterable[Row]) -> list[Series]:
@@ -167,16 +174,20 @@ def place_ticks(rows: Iterable[Row]) -> tuple[list[Tick], bool]:
 
 
 def curve_panels(content: StudyContent, rows: Sequence[Row], ticks: Sequence[Tick]) -> list[Panel]:
-    """Gain on the originals, shifts against the original, and net shifts, over one axis."""
+    """Gain on the originals, shifts against the original, and net shifts, over one axis. Facts are drawn on the changed words, where they are known there."""
     unit = content.unit_of(rows)
+    on_words = {row["variant"] for row in rows if row.get("selection") == CHANGED_WORDS}
     gains = [row for row in rows if row["statistic"] == "gain" and row["variant"] == ORIGINAL]
     panels = [Panel("gain on the originals", [_curve_series(content, ORIGINAL, gains, ticks)], unit)] if gains else []
     for reference, (title, _, _) in REFERENCES.items():
         shifts = [row for row in rows if row["statistic"] == "shift" and row["reference"] == reference]
-        series = [
-            _curve_series(content, variant, [row for row in shifts if row["variant"] == variant], ticks)
-            for variant in content.sort(row["variant"] for row in shifts)
-        ]
+        series = []
+        for variant in content.sort(row["variant"] for row in shifts):
+            members = [row for row in shifts if row["variant"] == variant]
+            if variant in on_words:
+                read_first = [row for row in members if row["selection"] == CHANGED_WORDS]
+                members = read_first or [{**row, "is_headline": False} for row in members]
+            series.append(_curve_series(content, variant, members, ticks))
         if series:
             panels.append(Panel(f"shift {title}", series, unit))
     return panels
@@ -195,7 +206,7 @@ def _curve_series(content: StudyContent, variant: str, rows: Sequence[Row], tick
         )
         for row in placed
     ]
-    name = "originals" if variant == ORIGINAL else row_label(content, variant)
+    name = "originals" if variant == ORIGINAL else selection_label(content, placed[0])
     return Series(name, content.role(variant), content.symbol(variant), marks)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmdissect.formats.study_tables import WHOLE_TEXT
 from lmdissect.report.content import SELECTIONS
 from lmdissect.report.latex import escape_latex
 from lmdissect.report.study.analyses import MEASURES
@@ -64,6 +65,7 @@ _POINT = (Column("experiment", "Experiment"), Column("point", "Point"), Column("
 _VARIANT = (Column("variant", "Variant"), Column("factor", "Factor"), Column("reference", "Against"))
 _COUNTS = (Column("num_seeds", "Seeds", "count"), Column("num_documents", "Documents", "count"))
 _PER = Column("normalization", "Per")
+_WORDS = Column("selection", "Words")
 _SHIFT = Column("estimate", "Shift", "interval")
 _OVER = Column("interval_over", "Interval over")
 _P = (Column("p_value", "p", "p"), Column("p_holm", "Holm p", "p"))
@@ -106,6 +108,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 Column("first_x", "From x", "amount"),
                 Column("last_x", "To x", "amount"),
                 *_VARIANT,
+                _WORDS,
                 _PER,
                 *_COUNTS,
                 Column("estimate", "Change", "interval"),
@@ -122,6 +125,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 Column("x", "x", "amount"),
                 Column("statistic", "Kind"),
                 *_VARIANT,
+                _WORDS,
                 _PER,
                 *_COUNTS,
                 Column("estimate", "Estimate", "interval"),
@@ -157,6 +161,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
             (
                 *_GROUP,
                 *_VARIANT,
+                _WORDS,
                 *_COUNTS,
                 Column("share_of_full", "Share", "share"),
                 _PER,
@@ -174,6 +179,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 *_GROUP,
                 Column("axis", "Axis"),
                 *_VARIANT,
+                _WORDS,
                 *_COUNTS,
                 Column("last_x", "Last x", "amount"),
                 _PER,
@@ -359,7 +365,7 @@ def _cell(content: StudyContent, row: Row, column: Column, measures: Mapping[str
             return [*bounds, measures[row["measure"]], _POINTS if unit == "share" else unit]
         return [*bounds, content.decimals(row.get("normalization") if row.get("normalization") in _UNITS else None)]
     if column.key == "selection":
-        return SELECTIONS.get(value, clean_text(value))
+        return {**SELECTIONS, WHOLE_TEXT: "whole text"}.get(value, clean_text(value))
     if column.key == "measure":
         return MEASURES[value][0] if value in MEASURES else clean_text(value)
     return clean_text(value) if isinstance(value, str) else value
