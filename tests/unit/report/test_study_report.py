@@ -19,7 +19,7 @@ from lmdissect.report.study.drawing import draw_inline
 from lmdissect.report.study.estimates import overview_chart, place_ticks
 from lmdissect.report.study.scripts import safe_json
 from lmdissect.report.study.sections import build_sections
-from lmdissect.report.study.tables import build_tables, cell_text
+from lmdissect.report.study.tables import build_tables, cell_text, write_table_latex
 from study_world import Tables, build_scores, build_study, keep_points, make_texts, only_tables
 
 POINT = "size=30000"
@@ -230,7 +230,21 @@ def test_tables_put_the_point_of_the_statements_first(tmp_path: Path) -> None:
     assert seeds.source == "seeds"
     place = [column.key for column in table.columns].index("point")
     assert table.rows[0][place] == POINT
-    assert {row[[column.key for column in table.columns].index("probes")] for row in table.rows} == {"pubmed"}
+    assert {row[[column.key for column in seeds.columns].index("seed")] for row in seeds.rows} == {0, 1, 2}
+
+
+def test_what_every_row_says_stands_above_a_table(tmp_path: Path) -> None:
+    content = read_study_content(build_study(tmp_path))
+    table, _ = build_tables(content, "learned")
+    said = {column.key: cell for column, cell in table.shared}
+    assert (said["probes"], said["num_seeds"]) == ("pubmed", 3)
+    assert not {column.key for column in table.columns} & said.keys()
+    assert "Probes pubmed" in table.note
+    assert r"\caption{Gains and shifts on probes of the training domain. In every row: " in write_table_latex(table, table.rows)
+    (row, *_) = content.tables["estimates"]
+    content.tables["estimates"][:] = [{**row, "probes": "pubmed"}]
+    alone = build_tables(content, "learned")[0]
+    assert (alone.note, len(alone.rows)) == ("", 1), "of one row all is shown"
 
 
 def test_all_weights_stand_right_of_the_largest_rank() -> None:

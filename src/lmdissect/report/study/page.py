@@ -188,7 +188,8 @@ def _cleaned(value: Any, number: Callable[[float], float]) -> Any:  # noqa: ANN4
 def _table_json(table: StudyTable) -> dict[str, Any]:
     return {
         "source": table.source,
-        "caption": table.caption,
+        "title": table.title,
+        "shared": _cleaned([[column.key, cell] for column, cell in table.shared], float),
         "columns": [{"key": column.key, "label": column.label, "kind": column.kind} for column in table.columns],
         "rows": _cleaned([list(row) for row in table.rows], float),  # every digit: what is downloaded or drawn anew is the number itself
     }

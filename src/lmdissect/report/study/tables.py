@@ -52,6 +52,7 @@ class StudyTable:
         caption: What it holds.
         columns: Its columns.
         rows: Cells: a string, a number or None; an interval is [estimate, low, high, decimals], and its unit behind them where its column holds several.
+        shared: Columns that say the same in every row, with what they say; they stand above the table and not in it.
     """
 
     name: str
@@ -59,6 +60,18 @@ class StudyTable:
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
+    shared: Sequence[tuple[Column, Any]] = ()
+
+    @property
+    def note(self) -> str:
+        """What ``shared`` says: ``In every row: Per token; Seeds 3.``."""
+        said = "; ".join(f"{column.label} {cell_text(cell, column.kind)}" for column, cell in self.shared)
+        return f"In every row: {said}." if said else ""
+
+    @property
+    def title(self) -> str:
+        """Caption and note, where they stand together."""
+        return f"{self.caption}. {self.note}" if self.note else self.caption
 
 
 _POINT = (Column("experiment", "Experiment"), Column("point", "Point"), Column("probes", "Probes"))
@@ -332,9 +345,17 @@ def build_tables(content: StudyContent, analysis: str) -> list[StudyTable]:
         if rows:
             kept = [column for column in columns if any(row.get(column.key) not in (None, "") for row in rows)]
             measures = _measure_decimals(rows)
-            cells = [[_cell(content, row, column, measures) for column in kept] for row in rows]
-            found.append(StudyTable(f"{analysis}-{source}", source, caption, kept, cells))
+            cells = {column: [_cell(content, row, column, measures) for row in rows] for column in kept}
+            shared = [column for column in kept if _is_shared(column, cells[column])]
+            shown = [column for column in kept if column not in shared]
+            lines = list(zip(*(cells[column] for column in shown), strict=True))
+            found.append(StudyTable(f"{analysis}-{source}", source, caption, shown, lines, [(column, cells[column][0]) for column in shared]))
     return found
+
+
+def _is_shared(column: Column, cells: Sequence[Any]) -> bool:
+    """Whether a column of names or counts says the same in every row of a table that has several. What a row is about stays in it."""
+    return column.kind in ("text", "count") and column.key != "variant" and len(cells) > 1 and all(cell == cells[0] for cell in cells)
 
 
 _BY_POINT = ("position", "facts", "cloze", "interactions", "natural", "fingerprint", "moved")
@@ -424,7 +445,7 @@ def write_table_latex(table: StudyTable, rows: Sequence[Sequence[Any]]) -> str:
     lines = [
         r"\begin{table}",
         r"\centering\small",
-        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\caption{{{escape_latex(table.title)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",

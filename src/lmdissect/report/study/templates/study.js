@@ -448,14 +448,15 @@
       const isInterval = (column) => column.kind.endsWith("interval");
       const heads = this.table.columns.flatMap((column) => (isInterval(column) ? [column.key, `${column.key}_ci_low`, `${column.key}_ci_high`] : [column.key]));
       const values = (row) => this.table.columns.flatMap((column, index) => (isInterval(column) ? (row[index] ?? [null, null, null]).slice(0, 3) : [row[index]]));
-      return [heads, ...this.sorted().map(values)].map((row) => row.map((value) => (value === null ? "" : escapeCsv(String(value)))).join(",")).join("\n") + "\n";
+      const { shared } = this.table;
+      return [[...shared.map(([key]) => key), ...heads], ...this.sorted().map((row) => [...shared.map(([, value]) => value), ...values(row)])].map((row) => row.map((value) => (value === null ? "" : escapeCsv(String(value)))).join(",")).join("\n") + "\n";
     }
 
     latex() {
-      const { columns, caption } = this.table;
+      const { columns, title } = this.table;
       const lines = (row) => row.map((cell, index) => escapeLatex(cellText(cell, columns[index].kind))).join(" & ") + " \\\\";
       return [
-        "\\begin{table}", "\\centering\\small", `\\caption{${escapeLatex(caption)}}`, `\\label{tab:${this.root.dataset.table}}`,
+        "\\begin{table}", "\\centering\\small", `\\caption{${escapeLatex(title)}}`, `\\label{tab:${this.root.dataset.table}}`,
         `\\begin{tabular}{${columns.map((column) => (column.kind === "text" ? "l" : "r")).join("")}}`, "\\toprule",
         columns.map((column) => escapeLatex(column.label)).join(" & ") + " \\\\", "\\midrule", ...this.shown().map(lines), "\\bottomrule", "\\end{tabular}", "\\end{table}",
       ].join("\n");
