@@ -31,6 +31,9 @@ from lmdissect.plain_yaml import dump_yaml
 from lmdissect.progress import LineProgress
 from tiny_study import make_study, study_settings, study_tables, write_study_inputs
 
+PATIENCE_S = 900
+"""A run takes about 20 s here, and many times that where other work has the processors."""
+
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
@@ -142,7 +145,7 @@ def start_command(*options: str) -> "subprocess.Popen[str]":
 def test_a_killed_worker_changes_no_table(study: Study, expected: dict[str, bytes], machines: Machines) -> None:
     run = study.node(study.points[0], "finetune")
     with when(lambda: is_under_way(run), lambda: os.kill(starts(run)[0][1], signal.SIGKILL)) as killed:
-        said, _ = start_command("--address", machines.address).communicate(timeout=300)
+        said, _ = start_command("--address", machines.address).communicate(timeout=PATIENCE_S)
     assert killed, said
     assert study_tables(study) == expected, said
     assert "run again 1 time, because the worker or machine that ran it was lost" in said
@@ -156,7 +159,7 @@ def test_scoring_is_shared_where_a_slot_is_idle(study: Study, expected: dict[str
     score = study.node(study.points[0], "score-tuned:p")
     for attempt in range(10):
         shutil.rmtree(score.folder)
-        said, _ = start_command("--address", machines.address).communicate(timeout=300)
+        said, _ = start_command("--address", machines.address).communicate(timeout=PATIENCE_S)
         assert study_tables(study) == expected, said
         assert (Path("runs/tiny/logs") / score.log_name).read_text(encoding="utf-8").count("shards") == attempt + 1, "an idle slot was not used"
         if list(Path("runs/tiny/logs").glob("score-*-shard1.log")):
@@ -169,12 +172,12 @@ def test_ctrl_c_ends_the_command_and_a_second_one_goes_on(study: Study, expected
     run = study.node(study.points[0], "finetune")
     process = start_command("--workers", "2", "--threads", "2")  # on a cluster of its own
     with when(lambda: is_under_way(run), lambda: os.killpg(process.pid, signal.SIGINT)) as asked:  # as a terminal does: to all processes
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=PATIENCE_S)
     assert asked, said
     assert process.returncode == 130, said
     assert "run the same command again" in said
     assert not all((Path(node.folder) / "manifest.json").exists() for node in study.graph.nodes.values()), "stopped before the end"
-    said, _ = start_command("--address", machines.address).communicate(timeout=300)
+    said, _ = start_command("--address", machines.address).communicate(timeout=PATIENCE_S)
     assert study_tables(study) == expected, said
 
 
@@ -182,7 +185,7 @@ def test_ctrl_c_ends_the_command_and_a_second_one_goes_on(study: Study, expected
 def test_a_lost_machine_changes_no_table(study: Study, expected: dict[str, bytes], machines: Machines) -> None:
     run = study.node(study.points[0], "finetune")
     with when(lambda: is_under_way(run), lambda: machines.lose_machine_of(starts(run)[0][1])) as lost:
-        said, _ = start_command("--address", machines.address).communicate(timeout=300)
+        said, _ = start_command("--address", machines.address).communicate(timeout=PATIENCE_S)
     assert lost, said
     assert study_tables(study) == expected, said
     assert "because the worker or machine that ran it was lost" in said
