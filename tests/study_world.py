@@ -134,7 +134,7 @@ def _add_point(world: _World, place: dict[str, Any], fields: dict[str, Any], amo
         (axis, value), *_ = fields.items()
         own = {"axis": axis, "group": "", "x": value, "x_label": f"{value:,}" if value is not None else "all weights", "statistic": "shift"}
         kind = {"factor": "factual", "reference": "original", "normalization": "token", "is_headline": True}
-        facts = world.tables["facts"][-4]
+        facts = next(row for row in reversed(world.tables["facts"]) if row["selection"] == "changed")
         world.tables["curves"].append({**{name: facts[name] for name in facts if not name.startswith("num_v")}, **own, **kind})
 
 
@@ -180,7 +180,9 @@ def _add_rest(world: _World) -> None:
                     world.tables["tempo"].append({**who, "experiment": "size", "axis": "corpus.size", "group": "", **last})
                 rank = {"topic": 2.0, "style": 3.0, "factual": 48.0, "control": 2.0}[factor]
                 bounds = {"full_estimate": _LAST[variant], "rank": rank, "ci_low": max(1.0, rank / 2), "ci_high": rank * 2}
-                world.tables["capacity"].append({**who, "experiment": "rank", "group": "", "share_of_full": 0.9, **bounds})
+                world.tables["capacity"].append(
+                    {**who, "experiment": "rank", "axis": "finetune.lora.rank", "group": "", "share_of_full": 0.9, **bounds}
+                )
                 for corpus, kept in (("pubmed", 1.0), ("pubmed, casual", 0.15 if factor == "style" else 0.9)):
                     row = world.interval(_LAST[variant] * kept - net * 0.03)
                     point = {"experiment": "corpora", "point": corpus, "training_corpus": corpus}

@@ -96,6 +96,18 @@ _VALUE = {
     "var_residual": "f",
     **_TEST,
 }
+_CURVE = {
+    "experiment": "s",
+    "axis": "s",
+    "group": "s",
+    "probes": "s",
+    **_VARIANT,
+    "selection": "s",  # as in `curves`
+    "normalization": "s",
+    **_COUNTS,
+    "interval_over": "s",  # documents and training runs | documents
+}
+"""Columns of a row about a whole curve."""
 
 
 def _schema(**columns: str) -> pa.Schema:
@@ -119,21 +131,7 @@ SCHEMAS = {
     "estimates": _schema(**_POINT, fields="s", **_VALUE, share="f", share_ci_low="f", share_ci_high="f"),
     "seeds": _schema(**_POINT, seed="i", statistic="s", **_VARIANT, normalization="s", num_documents="i", **_INTERVAL),
     "curves": _schema(**_POINT, axis="s", group="s", x="f", x_label="s", selection="s", **_VALUE),  # selection: all | changed
-    "changes": _schema(
-        experiment="s",
-        axis="s",
-        group="s",
-        probes="s",
-        **_VARIANT,
-        selection="s",  # as in `curves`
-        normalization="s",
-        **_COUNTS,
-        first_x="f",
-        last_x="f",
-        **_INTERVAL,
-        **_TEST,
-        interval_over="s",  # documents and training runs | documents
-    ),
+    "changes": _schema(**_CURVE, first_x="f", last_x="f", **_INTERVAL, **_TEST),
     "positions": _schema(
         **_POINT,
         **_VARIANT,
@@ -147,37 +145,8 @@ SCHEMAS = {
         gain_ci_high="f",
     ),
     "cumulative": _schema(**_POINT, **_VARIANT, position="i", **_COUNTS, share="f", ci_low="f", ci_high="f"),
-    "tempo": _schema(
-        experiment="s",
-        axis="s",
-        group="s",
-        probes="s",
-        **_VARIANT,
-        selection="s",  # as in `curves`
-        normalization="s",
-        **_COUNTS,
-        last_x="f",
-        last_estimate="f",
-        half_x="f",
-        ci_low="f",
-        ci_high="f",
-        interval_over="s",  # as in `changes`
-    ),
-    "capacity": _schema(
-        experiment="s",
-        group="s",
-        probes="s",
-        **_VARIANT,
-        selection="s",  # as in `curves`
-        normalization="s",
-        **_COUNTS,
-        share_of_full="f",
-        full_estimate="f",
-        rank="f",
-        ci_low="f",
-        ci_high="f",
-        interval_over="s",  # as in `changes`
-    ),
+    "tempo": _schema(**_CURVE, last_x="f", last_estimate="f", half_x="f", ci_low="f", ci_high="f"),
+    "capacity": _schema(**_CURVE, share_of_full="f", full_estimate="f", rank="f", ci_low="f", ci_high="f"),
     "independence": _schema(
         **_POINT,
         training_corpus="s",

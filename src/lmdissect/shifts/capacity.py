@@ -84,15 +84,12 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
             )
         rows.append(
             {
-                **curve.heading(variant, reference, shared.normalization),
-                "num_seeds": shared.num_seeds,
-                "num_documents": shared.num_documents,
+                **curve.heading(variant, reference, shared),
                 "share_of_full": share,
                 "full_estimate": full.estimate,
                 "rank": rank,
                 "ci_low": None if np.isinf(high) else low,
                 "ci_high": None if np.isinf(high) else high,
-                "interval_over": shared.interval_over,
             }
         )
     return rows, reasons

@@ -25,7 +25,7 @@ from lmdissect.shifts.seeds import estimate_crossed
 __all__ = ["change_rows"]
 
 _FEWEST_POINTS = 2
-_KEPT = ("num_documents", "estimate", "ci_low", "ci_high", "p_value")
+_KEPT = ("estimate", "ci_low", "ci_high", "p_value")
 _Row = dict[str, Any]
 
 
@@ -69,13 +69,10 @@ def _row(
         before_SD, after_SD = before_SD.mean(axis=0, keepdims=True), after_SD.mean(axis=0, keepdims=True)
     change = estimate_crossed(after_SD - before_SD, config)
     row = {
-        "axis": curve.axis,
-        **curve.heading(variant, reference, shared.normalization),
+        **curve.heading(variant, reference, shared),
         "first_x": first[0],
         "last_x": last[0],
         **{name: value for name, value in change.to_row().items() if name in _KEPT},
-        "num_seeds": shared.num_seeds,
-        "interval_over": shared.interval_over,
     }
     return row, list(shared.left_out)
 

@@ -74,17 +74,21 @@ class Curve:
         """The points with a number on the axis."""
         return [(x, panel) for x, panel in zip(self.xs, self.panels, strict=True) if x is not None]
 
-    def heading(self, variant: str, reference: str, normalization: str) -> dict[str, Any]:
-        """Columns that name a row about this curve, in every table of such rows; those of ranks alone have no axis."""
+    def heading(self, variant: str, reference: str, shared: "SharedShifts") -> dict[str, Any]:
+        """Columns that every row about this curve begins with: what it is of, and what it stands on."""
         return {
             "experiment": self.experiment,
+            "axis": self.axis,
             "group": self.group,
             "probes": self.probes,
             "variant": variant,
-            "factor": self.panels[-1].factors[variant],
+            "factor": next(panel.factors[variant] for panel in self.panels if variant in panel.factors),
             "reference": reference,
             "selection": self.selection,
-            "normalization": normalization,
+            "normalization": shared.normalization,
+            "num_seeds": shared.num_seeds,
+            "num_documents": shared.num_documents,
+            "interval_over": shared.interval_over,
         }
 
     def gap(self, table: str, variant: str, reason: str) -> StudyGap:

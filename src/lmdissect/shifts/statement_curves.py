@@ -9,7 +9,7 @@ from typing import Any
 
 from lmdissect.factors import CONTROL
 from lmdissect.formats.study_tables import CHANGED_WORDS, OVER_DOCUMENTS, WHOLE_TEXT
-from lmdissect.shifts.curves import RANK, curve_label
+from lmdissect.shifts.curves import curve_label
 from lmdissect.shifts.stated import Row, StatedTables
 from lmdissect.shifts.statement_words import basis, excludes_zero, factor_noun, is_moved, is_over_documents_alone, over
 from lmdissect.wording import print_x
@@ -128,7 +128,7 @@ def _ends(writer: StatedTables, table: str) -> Iterator[tuple[Row, Row | None]]:
     for row in writer.tables.get(table, ()):
         if row["factor"] == CONTROL:
             continue
-        told = {"axis": RANK, **row, "interval_over": row.get("interval_over") or OVER_DOCUMENTS}
+        told = {**row, "interval_over": row.get("interval_over") or OVER_DOCUMENTS}
         if (*(told[name] for name in _LINE[:-1]), CHANGED_WORDS) in lines and told["selection"] == WHOLE_TEXT:
             continue
         end = _end(lines.get(tuple(told[name] for name in _LINE), ()), row, row["last_x"] if table == "tempo" else None)

@@ -41,7 +41,7 @@ from lmdissect.wording import format_count
 
 __all__ = ["StudySummary", "measure_study"]
 
-_FORMAT_VERSION = 4
+_FORMAT_VERSION = 5
 _OF_RUNS = ("runs", "curves")
 """Tables whose gaps, known before anything is measured, each name a run or a step that takes no part."""
 

@@ -90,16 +90,12 @@ def _rows(
         tail = (1.0 - config.level) / 2.0
         low, high = np.quantile(half_points(x_P, resample_means(seed_means_DP, config, "curve")), [tail, 1.0 - tail]).tolist()
     row = {
-        "axis": curve.axis,
-        **curve.heading(variant, reference, shared.normalization),
-        "num_seeds": shared.num_seeds,
-        "num_documents": shared.num_documents,
+        **curve.heading(variant, reference, shared),
         "last_x": float(x_P[-1]),
         "last_estimate": last.estimate,
         "half_x": float(half_points(x_P, seed_means_DP.mean(axis=0)[None])[0]),
         "ci_low": low,
         "ci_high": high,
-        "interval_over": shared.interval_over,
     }
     return [row], list(shared.left_out)
 

@@ -105,6 +105,18 @@ def test_points_without_the_variant_are_passed_over_and_one_alone_is_named() -> 
         assert [(gap.table, gap.point, gap.variant) for gap in gaps] == ([("changes", "along corpus.size", "rap")] if first is lone else [])
 
 
+def test_a_variant_that_all_weights_alone_lack_has_its_change() -> None:
+    shifts = _documents()
+    ends = [
+        make_panel({RANK: rank}, {"original": (shifts + level).tolist(), "casual": (shifts * 0.0).tolist()}) for rank, level in ((1, 0.0), (16, 0.1))
+    ]
+    full = make_panel({RANK: None}, {"original": shifts.tolist()})
+    (row,), gaps = change_rows(find_curves([*ends, full]), CONFIG)
+    assert (row["variant"], row["factor"], row["last_x"]) == ("casual", "style", 16.0)
+    assert row["estimate"] == pytest.approx(0.1)
+    assert gaps == []
+
+
 def test_documents_and_runs_that_an_end_lacks_are_counted() -> None:
     first, last = _point(10, _documents()), _point(100, _documents(seed=1))
     first.gain["token"]["casual"][:, 5] = np.nan

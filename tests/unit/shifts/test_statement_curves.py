@@ -17,7 +17,16 @@ LINE = {"experiment": "study", "group": "", "probes": "probes", "variant": "casu
 TEMPO = {**LINE, "axis": "step", "normalization": "token", "num_seeds": 3, "num_documents": 40, "last_x": 64.0, "last_estimate": 0.1}
 STYLE = {**TEMPO, "half_x": 4.0, "ci_low": 2.0, "ci_high": 8.0, "interval_over": OVER_RUNS}
 FACTS = {**STYLE, "variant": "counterfactual", "factor": "factual", "half_x": 30.0, "ci_low": 20.0, "ci_high": 60.0}
-RANK = {**LINE, "normalization": "token", "num_seeds": 1, "num_documents": 80, "share_of_full": 0.9, "full_estimate": 0.1, "rank": 4.0}
+RANK = {
+    **LINE,
+    "axis": "finetune.lora.rank",
+    "normalization": "token",
+    "num_seeds": 1,
+    "num_documents": 80,
+    "share_of_full": 0.9,
+    "full_estimate": 0.1,
+    "rank": 4.0,
+}
 CAPACITY = {**RANK, "ci_low": 2.0, "ci_high": 16.0, "interval_over": OVER_DOCUMENTS}
 
 
@@ -34,7 +43,7 @@ def _last(row: Mapping[str, Any], x: float | None = 64.0, **fields: Any) -> dict
     return estimate_row(
         **{
             **AXIS,
-            "axis": row.get("axis", "finetune.lora.rank"),
+            "axis": row["axis"],
             "group": row["group"],
             "variant": row["variant"],
             "factor": row["factor"],
