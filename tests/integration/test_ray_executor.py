@@ -1,5 +1,6 @@
 """The Ray executor on real Ray clusters on this machine: the same tables as a worker process makes, whatever is lost on the way."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from lmdissect.pipeline.ray_executor import _choose_needs as choose_needs
 from lmdissect.pipeline.ray_executor import _Desk as Desk
 from lmdissect.pipeline.ray_executor import _look_around as look_around
 from lmdissect.pipeline.schedule import missing_nodes, run_nodes
+from lmdissect.pipeline.work import score_node
 from lmdissect.plain_yaml import dump_yaml
-from lmdissect.progress import LineProgress
+from lmdissect.progress import LineProgress, SilentProgress
+from lmdissect.store.chunks import find_chunks
 from tiny_study import make_study, study_settings, study_tables, write_study_inputs
 
 PATIENCE_S = 900
@@ -161,6 +164,41 @@ def test_scoring_is_shared_where_a_slot_is_idle(study: Study, expected: dict[str
     said, _ = start_command("--address", machines.address).communicate(timeout=PATIENCE_S)
     assert study_tables(study) == expected, said
     assert "shards" in (Path("runs/tiny/logs") / score.log_name).read_text(encoding="utf-8"), "an idle slot was not used"
+
+
+HELP = """
+import json, sys
+from lmdissect.pipeline.ray_executor import _Desk, _score_on_worker, import_ray
+address, node, desk = json.loads(sys.argv[1])
+ray = import_ray()
+ray.init(address=address, log_to_driver=False)
+desk = _Desk(**desk)
+print(repr(ray.get(ray.remote(_score_on_worker).options(**desk.needs("score")).remote(node, desk, 1, 2))))
+"""
+
+
+@pytest.mark.slow
+def test_a_helper_adds_every_second_chunk_to_what_another_process_holds(study: Study, expected: dict[str, bytes], machines: Machines) -> None:
+    """What `_share_scoring` starts on another machine, with the time it needs there."""
+    run_study(study, LocalExecutor(workers=1, threads=1, logs=Path("logs")))
+    score = study.node(study.points[0], "tuned p")
+    shutil.rmtree(score.folder)
+    logs = Path("logs").resolve()
+    desk = Desk(str(Path.cwd()), str(logs / ".ray-test"), str(logs), 1, 0, 2)
+    Path(desk.folder).mkdir()
+    found: list[list[int]] = []
+
+    def help_once() -> None:
+        command = [sys.executable, "-c", HELP, json.dumps([machines.address, score.to_json(), asdict(desk)])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.stdout.splitlines()[-1] == "''", done.stdout
+        found.append(sorted(find_chunks(Path(score.folder))[0]))
+
+    score_node(score, SilentProgress(), StopRequest(), delegate=help_once)
+    assert desk.shard_began(score, 1).exists()
+    assert len(found[0]) > 1
+    assert found == [list(range(1, 2 * len(found[0]), 2))], "the second of two shards has the odd chunks"
+    assert study_tables(study) == expected
 
 
 @pytest.mark.slow
