@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmdissect.finetune import FinetuneConfig
-from lmdissect.pipeline.calibration import ModelFacts, Speed, TextFacts
 from lmdissect.pipeline.graph import Graph, Node
+from lmdissect.pipeline.speeds import ModelFacts, Speed, TextFacts
 from lmdissect.store import fingerprint
 
 __all__ = ["Cost", "CostModel", "document_key", "documents_of", "measured_probes", "method_of", "mixed_key", "text_key", "working_bytes"]

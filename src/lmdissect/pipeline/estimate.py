@@ -8,7 +8,11 @@ from lmdissect.corpus import sample_documents
 from lmdissect.errors import LmdissectError
 from lmdissect.finetune import FinetuneConfig
 from lmdissect.pipeline.build import Study
-from lmdissect.pipeline.calibration import (
+from lmdissect.pipeline.costs import Cost, CostModel, document_key, documents_of, measured_probes, method_of, mixed_key, text_key
+from lmdissect.pipeline.experiment import CorpusSettings, ModelSettings, ProbeSettings
+from lmdissect.pipeline.graph import Node
+from lmdissect.pipeline.inputs import Inputs, read_training_documents
+from lmdissect.pipeline.speeds import (
     ModelFacts,
     Speed,
     SpeedGauge,
@@ -20,10 +24,6 @@ from lmdissect.pipeline.calibration import (
     model_facts,
     probe_facts,
 )
-from lmdissect.pipeline.costs import Cost, CostModel, document_key, documents_of, measured_probes, method_of, mixed_key, text_key
-from lmdissect.pipeline.experiment import CorpusSettings, ModelSettings, ProbeSettings
-from lmdissect.pipeline.graph import Node
-from lmdissect.pipeline.inputs import Inputs, read_training_documents
 from lmdissect.progress import Progress
 from lmdissect.records import Document
 from lmdissect.scoring import ScoringConfig

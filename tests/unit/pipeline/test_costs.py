@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from lmdissect.models import load_model, resolve_model
-from lmdissect.pipeline.calibration import ModelFacts, Speed, TextFacts, model_facts
 from lmdissect.pipeline.costs import CostModel, document_key, measured_probes, mixed_key, text_key
 from lmdissect.pipeline.experiment import ModelSettings
 from lmdissect.pipeline.graph import Graph, Node
+from lmdissect.pipeline.speeds import ModelFacts, Speed, TextFacts, model_facts
 from tiny_models import save_tiny_gpt2, save_tiny_llama
 
 N, ROWS, RANK = 1000, 50, 4

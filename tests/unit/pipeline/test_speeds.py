@@ -10,10 +10,10 @@ import pytest
 from experiment_world import make_world, write_experiment
 from lmdissect.finetune import FinetuneConfig
 from lmdissect.pipeline import inputs as pipeline_inputs
-from lmdissect.pipeline.calibration import SpeedGauge, cpus_are_busy, measure_scoring, measure_training
 from lmdissect.pipeline.experiment import ModelSettings, read_experiment
 from lmdissect.pipeline.inputs import Inputs
 from lmdissect.pipeline.plan import Plan, make_plan
+from lmdissect.pipeline.speeds import SpeedGauge, cpus_are_busy, measure_scoring, measure_training
 from lmdissect.records import Document, ProbeSet
 from lmdissect.scoring import ScoringConfig
 from tiny_models import SENTENCES, save_tiny_llama
