@@ -37,6 +37,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from lmdissect.errors import UnreadableInputError
 from lmdissect.store import ArtifactFolder, Manifest, read_artifact, read_table, write_bytes
 
 __all__ = [
@@ -146,7 +147,9 @@ SCHEMAS = {
     ),
     "cumulative": _schema(**_POINT, **_VARIANT, position="i", **_COUNTS, share="f", ci_low="f", ci_high="f"),
     "tempo": _schema(**_CURVE, last_x="f", last_estimate="f", half_x="f", ci_low="f", ci_high="f"),
-    "capacity": _schema(**_CURVE, share_of_full="f", full_estimate="f", rank="f", ci_low="f", ci_high="f"),
+    "capacity": _schema(
+        **_CURVE, share_of_full="f", full_estimate="f", largest_rank="f", rank="f", ci_low="f", ci_high="f"
+    ),  # null: above largest_rank
     "independence": _schema(
         **_POINT,
         training_corpus="s",
@@ -211,7 +214,9 @@ SCHEMAS = {
         num_documents="i",
         **_INTERVAL,
     ),
-    "statements": _schema(analysis="s", order="i", **_POINT, variant="s", factor="s", sentence="s", verdict="s", **_INTERVAL),
+    "statements": _schema(
+        analysis="s", order="i", **_POINT, axis="s", group="s", share_of_full="f", variant="s", factor="s", sentence="s", verdict="s", **_INTERVAL
+    ),
 }
 """Columns of every table."""
 
@@ -235,8 +240,16 @@ def read_study_tables(folder: Path) -> tuple[Manifest, dict[str, list[dict[str, 
     """Manifest and all tables (as lists of rows) of a study artifact, verified.
 
     Raises:
-        UnreadableInputError: No finished study there.
+        UnreadableInputError: No finished study there, or one whose tables have other columns: another version of this program made it.
         DamagedArtifactError: A file is missing or changed.
     """
     manifest = read_artifact(folder, STAGE)
-    return manifest, {name: read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}
+    tables = {}
+    for name in TABLES:
+        path = folder / f"{name}.parquet"
+        table = read_table(path) if path.is_file() else None
+        if table is None or table.schema.names != SCHEMAS[name].names:
+            message = f"{path} is of another version of this program: make the study again, with lmdissect study ... --out {folder} --replace"
+            raise UnreadableInputError(message)
+        tables[name] = table.to_pylist()
+    return manifest, tables

@@ -28,8 +28,10 @@ from lmdissect.pipeline.points import Point, expand_points
 from lmdissect.pipeline.status import curve_folder
 from lmdissect.pipeline.tables import MANIFEST
 from lmdissect.records import StudyGap, StudyRun
+from lmdissect.shifts import ShiftConfig
 from lmdissect.shifts.independence import corpus_name
 from lmdissect.store import Manifest, read_json, read_manifest
+from lmdissect.wording import format_level
 
 __all__ = ["GatheredRuns", "gather_runs"]
 
@@ -62,12 +64,13 @@ class GatheredRuns:
     compared: list[int] = field(default_factory=list)
 
 
-def gather_runs(folders: Sequence[Path], *, scores: Path | None = None) -> GatheredRuns:
+def gather_runs(folders: Sequence[Path], *, scores: Path | None = None, level: float = ShiftConfig().level) -> GatheredRuns:
     """All runs of some output folders. The same folder twice counts once; a run in two experiments counts in each.
 
     Args:
         folders: Output folders. One that is missing, unfinished, damaged or none of ours becomes a gap.
         scores: Where comparisons made with `--scores` keep theirs.
+        level: Confidence level of the study; a cloze has the intervals it was measured with, and one of another level is left out.
     """
     gathered = GatheredRuns()
     once: dict[Path, Path] = {}
@@ -80,9 +83,19 @@ def gather_runs(folders: Sequence[Path], *, scores: Path | None = None) -> Gathe
         gathered.runs[number] = run
     for answers in gathered.answers:
         rows, gaps = name_cloze(answers, gathered.runs)
-        gathered.cloze += rows
-        gathered.gaps += gaps
+        why = _why_no_cloze(answers, rows, gathered.cloze, level)
+        gathered.gaps += [StudyGap("cloze", row["experiment"], row["point"], row["probes"], "all", why) for row in rows[:1]] if why else gaps
+        gathered.cloze += [] if why else rows
     return gathered
+
+
+def _why_no_cloze(answers: ClozeAnswers, rows: Sequence[Mapping[str, Any]], taken: Sequence[Mapping[str, Any]], level: float) -> str:
+    """Why a cloze takes no part; empty where it does."""
+    found = answers.manifest.details["level"]
+    if found != level:
+        return f"its intervals are at {format_level(found)}, the study's at {format_level(level)}: measure it again with lmdissect cloze --level {level:g}"
+    places = [{tuple(row[name] for name in ("experiment", "point", "probes")) for row in some} for some in (rows, taken)]
+    return "another cloze folder of the same point and probes came before it: give one of them" if places[0] & places[1] else ""
 
 
 def _try(gathered: GatheredRuns, folder: Path, gather: Callable[[], None]) -> None:

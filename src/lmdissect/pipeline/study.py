@@ -76,13 +76,13 @@ def make_study(
         LmdissectError: As the stages raise it.
     """
     shown = _Stoppable(progress or SilentProgress(), StopRequest() if stop is None else stop)
-    gathered = gather_runs([folder for folder in folders if folder.resolve() != out.resolve()], scores=scores)
+    settings = config or ShiftConfig()
+    gathered = gather_runs([folder for folder in folders if folder.resolve() != out.resolve()], scores=scores, level=settings.level)
     said = [_gap_line("left out", gap) for gap in gathered.gaps]
     for line in said:
         shown.say(line)
     if not gathered.runs:
         raise _nothing_to_do(folders, gathered)
-    settings = config or ShiftConfig()
 
     def measure(folder: Path) -> StudySummary:
         return measure_study(gathered.runs, settings, folder, gaps=gathered.gaps, extra_tables={"cloze": gathered.cloze}, progress=shown)

@@ -74,22 +74,14 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
     rows: list[dict[str, Any]] = []
     for share in SHARES_OF_FULL:
         rank = float(smallest_ranks(ranks_P, means_1P, share)[0])
-        if np.isinf(rank):
-            reasons.append(f"no measured rank up to {ranks_P[-1]:g} reaches {share:.0%} of full finetuning's shift")
-            continue
         low, high = (rank_interval if shared.seeds else _interval_over_documents)(ranks_P, values, share, config)
-        if np.isinf(high):
-            reasons.append(
-                f"interval of the rank that reaches {share:.0%}: from {low:g} to above {ranks_P[-1]:g}, the largest measured, so it is left out"
-            )
         rows.append(
             {
                 **curve.heading(variant, reference, shared),
                 "share_of_full": share,
                 "full_estimate": full.estimate,
-                "rank": rank,
-                "ci_low": None if np.isinf(high) else low,
-                "ci_high": None if np.isinf(high) else high,
+                "largest_rank": float(ranks_P[-1]),
+                **{name: None if np.isinf(found) else found for name, found in (("rank", rank), ("ci_low", low), ("ci_high", high))},
             }
         )
     return rows, reasons

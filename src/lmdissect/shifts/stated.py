@@ -17,6 +17,9 @@ __all__ = ["Row", "StatedTables", "stated_points"]
 Row: TypeAlias = Mapping[str, Any]
 
 _POINT = ("experiment", "point", "probes")
+_PLACE = ("axis", "group", "share_of_full")
+"""Columns that say which of several curves, or figures of one, a statement is about; null for other analyses."""
+
 _TELLING = ("probes", "variant", "reference", "axis", "group", "share_of_full", "selection")
 """Columns that, with the runs, tell what a statement is about."""
 
@@ -159,7 +162,7 @@ class StatedTables:
         points = tuple((self._runs_of(point), point.get("x")) for point in along or [source]) if row else ()
         identity = (points, interval, *(source.get(name) for name in _TELLING)) if row else None
         return {
-            **{name: source.get(name) for name in (*_POINT, "variant", "factor")},
+            **{name: source.get(name) for name in (*_POINT, *_PLACE, "variant", "factor")},
             "sentence": sentence,
             "verdict": verdict,
             **numbers,

@@ -52,6 +52,8 @@ def _say_change(writer: StatedTables, line: Sequence[Row]) -> dict[str, Any]:
     by = f"{writer.number(told)}, {_aside(writer, told)}"
     still = f"{shift} shows no change along {last['axis']} that can be told from 0: {by}"
     if is_over_documents_alone(told):
+        if told["num_seeds"] == 1:
+            still = f"Whether {_lowered(shift)} changes along {last['axis']} cannot be told from one training run at each point: between these it changes by {by}"
         return writer.say(told, f"{still}; {ends}.", "not shown", along=line)
     moved = f"{shift} {_describe_change(first, last, told)} along {last['axis']}: by {by}"
     return writer.say(told, f"{writer.judged(told, moved, still)}; {ends}.", writer.verdict(told), along=line)
@@ -97,13 +99,14 @@ def _incomparable(writer: StatedTables, line: Sequence[Row], rows: Sequence[Row]
 
 
 def _describe_change(first: Row, last: Row, change: Row) -> str:
-    """In words, how a shift changed that did."""
-    if excludes_zero(first) and excludes_zero(last) and (first["estimate"] > 0) != (last["estimate"] > 0):
-        return f"turns round, from {_WAYS[first['estimate'] > 0]} to {_WAYS[last['estimate'] > 0]},"
-    if not excludes_zero(first) and not excludes_zero(last):
-        return f"moves {_WAYS[change['estimate'] > 0]}"
-    grown = abs(last["estimate"]) > abs(first["estimate"]) if excludes_zero(first) and excludes_zero(last) else excludes_zero(last)
-    return "grows" if grown else "shrinks"
+    """In words, how a shift changed that did. One that is on the other side of 0 at the end, or is told from 0 nowhere, neither grows nor shrinks."""
+    is_positive = [row["estimate"] > 0 for row in (first, last, change)]
+    are_told = [excludes_zero(row) for row in (first, last)]
+    if all(are_told) and is_positive[0] != is_positive[1]:
+        return f"turns round, from {_WAYS[is_positive[0]]} to {_WAYS[is_positive[1]]},"
+    if not any(are_told) or is_positive[0] != is_positive[1]:
+        return f"moves {_WAYS[is_positive[2]]}"
+    return "grows" if is_positive[2] == is_positive[1] else "shrinks"
 
 
 def _named(row: Row) -> str:
@@ -160,14 +163,20 @@ def state_capacity(writer: StatedTables) -> Iterator[dict[str, Any]]:
                 yield _untold(writer, row, end, f"{still} cannot be told from 0")
             untold.add(line)
             continue
-        closed = row["ci_low"] is not None
-        interval = f" [{print_x(row['ci_low'])}, {print_x(row['ci_high'])}]" if closed else ", with an interval that is open upwards,"
-        sentence = (
-            f"LoRA of rank {print_x(row['rank'])}{interval} reaches {100 * row['share_of_full']:g} % of full finetuning\u2019s shift of {_named(row)} on "
-            f"{row['probes']} ({_aside(writer, row)})."
-        )
-        said = writer.say(row, sentence, "moved" if closed and not is_over_documents_alone(row) else "not shown")
+        is_sure = (row["rank"] is None) == (row["ci_low"] is None) == (row["ci_high"] is None)
+        said = writer.say(row, _say_rank(writer, row), "moved" if is_sure and not is_over_documents_alone(row) else "not shown")
         yield {**said, "estimate": row["rank"]}
+
+
+def _say_rank(writer: StatedTables, row: Row) -> str:
+    """Which rank reaches the share, or that none does; an interval may hold ranks above those that were measured."""
+    share = f"{100 * row['share_of_full']:g} % of full finetuning\u2019s shift of {_named(row)} on {row['probes']} ({_aside(writer, row)})"
+    largest = print_x(row["largest_rank"])
+    if row["rank"] is None:
+        low = "the interval leaves all of them out" if row["ci_low"] is None else f"the interval begins at rank {print_x(row['ci_low'])}"
+        return f"No measured rank of LoRA, up to {largest}, reaches {share}: {low}."
+    high = f"above {largest}" if row["ci_high"] is None else print_x(row["ci_high"])
+    return f"LoRA of rank {print_x(row['rank'])} [{print_x(row['ci_low'])}, {high}] reaches {share}."
 
 
 def state_tempo(writer: StatedTables) -> Iterator[dict[str, Any]]:
@@ -184,12 +193,12 @@ def state_tempo(writer: StatedTables) -> Iterator[dict[str, Any]]:
             f"Half of the last shift of {_named(row)} on {row['probes']} is there at {row['axis']} {print_x(row['half_x'])} "
             f"[{print_x(row['ci_low'])}, {print_x(row['ci_high'])}], of {print_x(row['last_x'])} ({_aside(writer, row)})."
         )
-        yield {**writer.say(row, sentence, "moved"), "estimate": row["half_x"]}
+        yield {**writer.say(row, sentence, "not shown" if is_over_documents_alone(row) else "moved"), "estimate": row["half_x"]}
         lines.setdefault((row["experiment"], row["axis"], row["group"], row["probes"]), []).append(row)
     for rows in lines.values():
-        fast, slow = min(rows, key=lambda row: row["half_x"]), max(rows, key=lambda row: row["half_x"])
-        if fast["factor"] != slow["factor"]:
-            yield _compare_tempo(writer, fast, slow)
+        pairs = [(fast, slow) for fast in rows for slow in rows if fast["factor"] != slow["factor"] and fast["half_x"] < slow["half_x"]]
+        if pairs:
+            yield _compare_tempo(writer, *max(pairs, key=lambda pair: pair[1]["half_x"] / pair[0]["half_x"]))
 
 
 def _compare_tempo(writer: StatedTables, fast: Row, slow: Row) -> dict[str, Any]:
@@ -199,7 +208,8 @@ def _compare_tempo(writer: StatedTables, fast: Row, slow: Row) -> dict[str, Any]
     if fast["ci_high"] >= slow["ci_low"]:
         return writer.say(fast, f"{still} overlap.", "not shown", interval=False)
     if any(is_over_documents_alone(row) for row in (fast, slow)):
-        sentence = f"{still} do not overlap, but are over documents alone, for these {fast['num_seeds']} training runs."
+        these = "one training run at each point" if fast["num_seeds"] == 1 else f"these {fast['num_seeds']} training runs"
+        sentence = f"{still} do not overlap, but are over documents alone, for {these}."
         return writer.say(fast, sentence, "not shown", interval=False)
     sentence = (
         f"On {fast['probes']} {names[0]} moves faster along {fast['axis']} than {names[1]}{aside}: the intervals of their half points do not overlap."

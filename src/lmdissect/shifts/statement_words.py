@@ -6,6 +6,7 @@ from typing import Any
 from lmdissect.factors import CONTROL
 from lmdissect.formats.study_tables import OVER_DOCUMENTS
 from lmdissect.records import NORMALIZATIONS
+from lmdissect.shifts.curves import STEP
 from lmdissect.wording import UNITS, choose_decimals, equate_p, format_count, format_estimate, join_words
 
 __all__ = [
@@ -40,15 +41,19 @@ def basis(row: Mapping[str, Any]) -> str:
 
 
 def is_over_documents_alone(row: Mapping[str, Any]) -> bool:
-    """Whether the row's interval leaves out that other training runs would give other numbers, though it stands on several."""
-    return row.get("interval_over") == OVER_DOCUMENTS and row["num_seeds"] > 1
+    """Whether the row compares training runs, and its interval leaves out that others would give other numbers.
+
+    Several runs of a point do, and so do the points of every axis but a run's own steps, be there one run of each.
+    """
+    return row.get("interval_over") == OVER_DOCUMENTS and (row["num_seeds"] > 1 or row.get("axis", STEP) != STEP)
 
 
 def over(row: Mapping[str, Any]) -> str:
     """What the interval is over: ``80 documents, over 3 training runs``."""
     runs = "for one training run" if row["num_seeds"] == 1 else f"over {row['num_seeds']} training runs"
     if is_over_documents_alone(row):
-        runs = f"over documents alone, for these {row['num_seeds']} training runs"
+        these = "training runs, one at each point" if row["num_seeds"] == 1 else f"{row['num_seeds']} training runs"
+        runs = f"over documents alone, for these {these}"
     return f"{format_count(row['num_documents'], 'document')}, {runs}"
 
 

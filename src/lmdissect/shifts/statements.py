@@ -19,7 +19,7 @@ from lmdissect.shifts.resampling import holm
 from lmdissect.shifts.stated import Row, StatedTables
 from lmdissect.shifts.statement_curves import state_capacity, state_curves, state_tempo
 from lmdissect.shifts.statement_words import NO_WIDTH, basis, excludes_zero, factor_noun, has_no_width, is_moved, over
-from lmdissect.wording import equate_p, format_count, format_share, join_words
+from lmdissect.wording import choose_decimals, equate_p, format_count, format_estimate, format_share, join_words
 
 __all__ = ["EARLY_TOKENS", "write_statements"]
 
@@ -269,6 +269,10 @@ def _independence(writer: StatedTables) -> Iterator[dict[str, Any]]:
         change = (
             f"Training on {trained} instead of {row['compared_with']} changes the shift of {factor_noun(row['factor'])} ({row['variant']}) on {site}"
         )
+        if row["num_seeds"] == 1:
+            sentence = f"Whether t{change[1:]} cannot be told from one training run on each: between these two by {number}."
+            yield writer.say(row, sentence, "not shown")
+            continue
         still = f"{change} by nothing that can be told from 0: {number}"
         yield writer.say(row, f"{writer.judged(row, f'{change} by {number}', still)}.", writer.verdict(row))
 
@@ -303,11 +307,12 @@ def _facts(writer: StatedTables) -> Iterator[dict[str, Any]]:
 
 
 def _cloze(writer: StatedTables) -> Iterator[dict[str, Any]]:
-    for row in writer.tables.get("cloze", ()):
-        if not row["is_headline"] or not _is_told(writer, row):
-            continue
+    rows = [row for row in writer.tables.get("cloze", ()) if row["is_headline"] and _is_told(writer, row)]
+    decimals = choose_decimals([(row["ci_high"] - row["ci_low"]) / 2 for row in rows], "token")  # of terms: much smaller than a document's numbers
+    for row in rows:
         unit = "nats/term" if row["normalization"] == "term" else "nats/token"
-        number = f"{writer.numbers.with_unit(row, 'document', unit)}, {row['num_terms']:,} terms ({row['selection'].replace('_', ' ')}), {over(row)}"
+        terms = f"{row['num_terms']:,} terms ({row['selection'].replace('_', ' ')})"
+        number = f"{format_estimate(row['estimate'], row['ci_low'], row['ci_high'], decimals, unit)}, {terms}, {over(row)}"
         which = (
             "prefers the true term over the counterfactual\u2019s"
             if row["estimate"] > 0

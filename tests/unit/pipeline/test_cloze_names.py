@@ -34,6 +34,7 @@ def _save_cloze(
     base: dict[str, Any] | None = None,
     texts: Sequence[str] = TEXTS,
     source: str = "data/probes.jsonl",
+    level: float = 0.95,
     **named: str,
 ) -> Path:
     """A cloze artifact as `lmdissect cloze` leaves it; ``named``: what the user called experiment, point and probes."""
@@ -43,6 +44,7 @@ def _save_cloze(
         "base_model": base or _model("base", "./models/base"),
         "tuned_models": list(tuned),
         "probes": source,
+        "level": level,
         "unavailable": [{"variant": "rap", "reason": "no terms"}],
     }
     with open_artifact(folder, stage="cloze", config={"cloze": {}, **labels}, inputs={"n": 1}) as artifact:
@@ -136,3 +138,14 @@ def test_gathered_with_the_runs(tmp_path: Path) -> None:
     (row,) = gathered.cloze
     assert (row["experiment"], row["point"], row["probes"]) == (compared.experiment, compared.point, compared.probes)
     assert [(gap.point, gap.reason) for gap in gathered.gaps] == [(compared.point, "no terms")]
+
+
+def test_a_cloze_of_another_level_or_of_a_point_that_has_one_is_left_out(tmp_path: Path) -> None:
+    run = _run(tmp_path, point="P", probes="pubmed")
+    folders = [_save_cloze(tmp_path / name, [_tuned("P")], level=level) for name, level in (("wide", 0.99), ("first", 0.95), ("second", 0.95))]
+    gathered = gather_runs([*folders, run.shift_folder])
+    assert len(gathered.cloze) == 1
+    reasons = [gap.reason for gap in gathered.gaps if gap.variant == "all"]
+    assert "its intervals are at 99 %, the study's at 95 %: measure it again with lmdissect cloze --level 0.95" in reasons[0]
+    assert "another cloze folder of the same point" in reasons[1]
+    assert len(gather_runs([*folders[:2], run.shift_folder], level=0.99).cloze) == 1

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 
 from lmdissect.errors import UnreadableInputError, UnusableOutputError
+from lmdissect.formats.study_tables import SCHEMAS
 from lmdissect.pipeline.study import make_study
 from lmdissect.pipeline.viewing import ViewServer, open_view
 from lmdissect.records import ExplorerSource
@@ -235,6 +237,13 @@ def test_another_folder_is_named(tmp_path: Path, source: ExplorerSource) -> None
         open_view(source.base_scores)
     with pytest.raises(UnreadableInputError):
         open_view(tmp_path)
+
+
+def test_a_study_of_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = build_study(tmp_path)
+    monkeypatch.setitem(SCHEMAS, "capacity", SCHEMAS["capacity"].append(pa.field("new_column", pa.float64())))
+    with pytest.raises(UnreadableInputError, match=r"capacity\.parquet is of another version .* make the study again"):
+        open_view(study)
 
 
 def test_a_taken_port_is_named(server: ViewServer, source: ExplorerSource, tmp_path: Path) -> None:

@@ -228,3 +228,21 @@ def test_tables_keep_every_digit_and_figures_six() -> None:
 
 def test_curves_name_their_unit_in_the_static_figure(charts: dict[str, Chart]) -> None:
     assert "nats/token" in draw_inline(charts["curves-0"])[0]
+
+
+def test_each_figure_of_capacity_has_the_sentences_of_its_share(read: Read) -> None:
+    def change(tables: Tables) -> None:
+        said = [row for row in tables["statements"] if row["analysis"] == "capacity"]
+        tables["statements"] = [row for row in tables["statements"] if row["analysis"] != "capacity"]
+        tables["capacity"] += [{**row, "share_of_full": 0.5} for row in tables["capacity"]]
+        for share in (0.5, 0.9):
+            tables["statements"] += [{**said[0], "axis": "finetune.lora.rank", "group": "", "share_of_full": share, "sentence": f"Said of {share}."}]
+            tables["statements"] += [
+                {**said[0], "axis": "finetune.lora.rank", "group": "other", "share_of_full": share, "sentence": "Of another group."}
+            ]
+
+    captions = [chart.caption for name, chart in _charts(read(change)).items() if name.startswith("capacity") and "(pubmed)" in chart.label]
+    assert [re.findall(r"Said of 0\.\d|another group", caption) for caption in captions] in (
+        [["Said of 0.9"], ["Said of 0.5"]],
+        [["Said of 0.5"], ["Said of 0.9"]],
+    )

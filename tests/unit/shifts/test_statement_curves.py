@@ -25,6 +25,7 @@ RANK = {
     "num_documents": 80,
     "share_of_full": 0.9,
     "full_estimate": 0.1,
+    "largest_rank": 64.0,
     "rank": 4.0,
 }
 CAPACITY = {**RANK, "ci_low": 2.0, "ci_high": 16.0, "interval_over": OVER_DOCUMENTS}
@@ -76,7 +77,11 @@ def _change(first_x: float, last_x: float, **fields: Any) -> dict[str, Any]:
         ({"p_holm": 0.08}, "not shown", "the interval leaves 0 out, but Holm-adjusted p = 0.080 is too weak to count as a finding; "),
         ({"ci_low": 0.1, "ci_high": 0.1}, "not shown", "every document has the same value"),
         ({"interval_over": OVER_DOCUMENTS}, "not shown", ", 40 documents, over documents alone, for these 3 training runs; "),
-        ({"interval_over": OVER_DOCUMENTS, "num_seeds": 1}, "moved", ", 40 documents, for one training run"),
+        (
+            {"interval_over": OVER_DOCUMENTS, "num_seeds": 1},
+            "not shown",
+            "one training run at each point: between these it changes by +0.100 nats/token [0.050, 0.150], 40 documents, over documents alone, for these ",
+        ),
     ],
 )
 def test_a_curve_changes_where_its_ends_differ_document_by_document(change: Mapping[str, Any], verdict: str, words: str) -> None:
@@ -103,14 +108,19 @@ def test_a_change_that_was_not_computed_is_not_measured() -> None:
     [
         (UP, DOWN, "turns round, from towards the originals to away from them, along corpus.size: by "),
         (DOWN, {**UP, "estimate": 0.03, "ci_low": 0.02}, "turns round, from away from them to towards the originals, along corpus.size"),
-        ({**DOWN, "estimate": -0.06, "ci_low": -0.13, "ci_high": 0.01}, {**UP, "ci_low": 0.02}, "grows along corpus.size"),
-        (UP, {**DOWN, "ci_low": -0.1, "ci_high": 0.01}, "shrinks along corpus.size"),
+        ({**DOWN, "estimate": -0.06, "ci_low": -0.13, "ci_high": 0.01}, {**UP, "ci_low": 0.02}, "moves towards the originals along corpus.size"),
+        ({"estimate": -0.01, "ci_low": -0.018, "ci_high": -0.002}, {**UP, "ci_low": -0.009}, "moves towards the originals along corpus.size"),
+        (UP, {**DOWN, "ci_low": -0.1, "ci_high": 0.01}, "moves away from them along corpus.size"),
         (UP, {**UP, "estimate": 0.045}, "shrinks along corpus.size"),
+        (DOWN, {**DOWN, "estimate": -0.045}, "grows along corpus.size"),
+        ({**UP, "ci_low": -0.01}, {**UP, "estimate": 0.06}, "grows along corpus.size"),
         ({**DOWN, "ci_high": 0.01}, {**UP, "ci_low": -0.01}, "moves towards the originals along corpus.size"),
     ],
 )
 def test_a_change_of_sign_is_no_growth(first: Mapping[str, Any], last: Mapping[str, Any], words: str) -> None:
-    (row,) = _state("curves", curves=_curve({"x": 10.0, **first}, {"x": 1000.0, **last}), changes=[_change(10.0, 1000.0)])
+    change = last["estimate"] - first["estimate"]
+    test = {"estimate": change, "ci_low": 0.9 * change, "ci_high": 1.1 * change}
+    (row,) = _state("curves", curves=_curve({"x": 10.0, **first}, {"x": 1000.0, **last}), changes=[_change(10.0, 1000.0, **test)])
     assert words in row["sentence"]
     assert row["verdict"] == "moved"
 
@@ -177,12 +187,29 @@ def test_tempo_over_documents_alone_is_no_ground_to_call_a_factor_faster(over: s
     tempo = [{**row, "interval_over": over} for row in (STYLE, FACTS)]
     rows = _state("tempo", tempo=tempo, curves=[_last(STYLE), _last(FACTS)])
     assert "(40 documents, over documents alone, for these 3 training runs)" in rows[0]["sentence"]
-    assert rows[-1]["verdict"] == "not shown"
+    assert [row["verdict"] for row in rows] == ["not shown"] * 3
     assert "do not overlap, but are over documents alone, for these 3 training runs" in rows[-1]["sentence"]
     single = [{**row, "num_seeds": 1} for row in tempo]
     rows = _state("tempo", tempo=single, curves=[_last(STYLE), _last(FACTS)])
     assert "(40 documents, for one training run)" in rows[0]["sentence"]
-    assert rows[-1]["verdict"] == "moved"
+    assert [row["verdict"] for row in rows] == ["moved"] * 3, "steps of one run compare no training runs"
+    sizes = [{**row, "axis": "corpus.size"} for row in single]
+    rows = _state("tempo", tempo=sizes, curves=[_last(row) for row in sizes])
+    assert [row["verdict"] for row in rows] == ["not shown"] * 3
+    assert "(40 documents, over documents alone, for these training runs, one at each point)" in rows[0]["sentence"]
+    assert "do not overlap, but are over documents alone, for one training run at each point" in rows[-1]["sentence"]
+
+
+def test_the_factors_furthest_apart_are_compared_where_the_extremes_are_of_one() -> None:
+    """Two variants of style, one faster and one slower than topic."""
+    slow = {**STYLE, "variant": "rap", "half_x": 900.0, "ci_low": 800.0, "ci_high": 950.0}
+    topic = {**STYLE, "variant": "nonbiomedical", "factor": "topic", "half_x": 30.0, "ci_low": 25.0, "ci_high": 35.0}
+    tempo = [STYLE, topic, slow]
+    rows = _state("tempo", tempo=tempo, curves=[_last(row) for row in tempo])
+    assert "style (casual) moves faster along step than topic (nonbiomedical)" not in rows[-1]["sentence"]
+    assert "topic (nonbiomedical) moves faster along step than style (rap)" in rows[-1]["sentence"]
+    rows = _state("tempo", tempo=[STYLE, slow], curves=[_last(row) for row in (STYLE, slow)])
+    assert len(rows) == 2, "one factor is not compared with itself"
 
 
 @pytest.mark.parametrize(
@@ -216,26 +243,33 @@ def test_tempo_is_told_at_the_reference_of_the_last_point() -> None:
 
 
 def test_capacity_names_the_rank_the_share_and_the_group_of_every_row() -> None:
-    rows = [{**CAPACITY, "group": group, "share_of_full": share} for group in ("lr=0.1", "lr=0.2") for share in (0.5, 0.9)]
+    runs = {"num_seeds": 3, "interval_over": OVER_RUNS}
+    rows = [{**CAPACITY, **runs, "group": group, "share_of_full": share} for group in ("lr=0.1", "lr=0.2") for share in (0.5, 0.9)]
     said = _state("capacity", capacity=rows, curves=[_last(rows[0], None), _last(rows[2], None)])
     assert [row["verdict"] for row in said] == ["moved"] * 4
     assert len({row["sentence"] for row in said}) == 4
     assert said[1]["sentence"] == (
         "LoRA of rank 4 [2, 16] reaches 90 % of full finetuning\u2019s shift of style (casual, against the original) on probes "
-        "(80 documents, for one training run; lr=0.1)."
+        "(80 documents, over 3 training runs; lr=0.1)."
     )
     byte = _state("capacity", capacity=[{**CAPACITY, "normalization": "byte"}], curves=[_last(CAPACITY, None, normalization="byte")])
     assert "(casual, against the original, per byte)" in byte[0]["sentence"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "verdict"),
+    ("fields", "verdict", "words"),
     [
-        ({"num_seeds": 3, "interval_over": OVER_RUNS}, "moved"),
-        ({"num_seeds": 3, "interval_over": OVER_DOCUMENTS}, "not shown"),
-        ({"ci_low": None, "ci_high": None}, "not shown"),
+        ({}, "moved", "LoRA of rank 4 [2, 16] reaches 90 %"),
+        ({"interval_over": OVER_DOCUMENTS}, "not shown", "over documents alone, for these 3 training runs"),
+        ({"interval_over": OVER_DOCUMENTS, "num_seeds": 1}, "not shown", "over documents alone, for these training runs, one at each point"),
+        ({"ci_high": None}, "not shown", "LoRA of rank 4 [2, above 64] reaches 90 %"),
+        ({"rank": None, "ci_high": None}, "not shown", "No measured rank of LoRA, up to 64, reaches 90 %"),
+        ({"rank": None, "ci_high": None}, "not shown", ": the interval begins at rank 2."),
+        ({"rank": None, "ci_low": None, "ci_high": None}, "moved", ": the interval leaves all of them out."),
     ],
 )
-def test_a_rank_is_a_finding_only_with_an_interval_that_is_closed_and_over_runs(fields: Mapping[str, Any], verdict: str) -> None:
-    rows = _state("capacity", capacity=[{**CAPACITY, **fields}], curves=[_last(CAPACITY, None)])
-    assert [row["verdict"] for row in rows] == [verdict]
+def test_a_rank_is_a_finding_only_with_an_interval_that_is_closed_and_over_runs(fields: Mapping[str, Any], verdict: str, words: str) -> None:
+    row = {**CAPACITY, "num_seeds": 3, "interval_over": OVER_RUNS, **fields}
+    (said,) = _state("capacity", capacity=[row], curves=[_last(CAPACITY, None)])
+    assert (said["verdict"], said["share_of_full"], said["axis"]) == (verdict, 0.9, "finetune.lora.rank")
+    assert words in said["sentence"]

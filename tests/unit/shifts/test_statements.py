@@ -240,13 +240,15 @@ def test_fingerprint_interactions_natural_and_independence() -> None:
     assert "other models" not in said["sentence"]
     assert "by synthetic variants of the same models: casual on probes +0.010 [\u22120.020, 0.040]" in said["sentence"]
     difference = {
-        **estimate_row(estimate=-0.1, ci_low=-0.2, ci_high=-0.05),
+        **estimate_row(estimate=-0.1, ci_low=-0.2, ci_high=-0.05, num_seeds=3),
         "training_corpus": "p: casual minus p: original",
         "compared_with": "p: original",
     }
     said = _state("independence", estimates=[estimate_row()], independence=[difference])[0]
     assert said["verdict"] == "moved"
     assert "Training on p: casual instead of p: original changes the shift of style (casual) on probes by \u22120.10" in said["sentence"]
+    alone = _state("independence", estimates=[estimate_row()], independence=[{**difference, "num_seeds": 1}])[0]
+    assert (alone["verdict"], "cannot be told from one training run on each: between these two by " in alone["sentence"]) == ("not shown", True)
     rows = _state("independence", estimates=[estimate_row()], independence=[difference, {**difference, "point": "size=30"}])
     assert [f"on probes (study, {point}) by" in row["sentence"] for row, point in zip(rows, ("size=10", "size=30"), strict=True)] == [True, True]
 
@@ -274,6 +276,6 @@ def test_cloze_is_told_by_its_headline() -> None:
     assert others == []
     assert said["verdict"] == "moved"
     assert "prefers the true term over the counterfactual\u2019s more than the base does" in said["sentence"]
-    assert "+0.4 nats/term [0.2, 0.6], 120 terms (key term)" in said["sentence"]
+    assert "+0.400 nats/term [0.200, 0.600], 120 terms (key term)" in said["sentence"]
     still = _state("cloze", estimates=[estimate_row()], cloze=[{**row, **numbers, **STILL}])[0]
     assert (still["verdict"], "can be told from 0" in still["sentence"]) == ("not shown", True)

@@ -138,7 +138,8 @@ def capacity_charts(content: StudyContent) -> list[Chart]:
     for (experiment, group, probes, share), rows in group_rows(content.tables["capacity"], "experiment", "group", "probes", "share_of_full").items():
         label = f"{experiment}{f', {group}' if group else ''} ({probes}): {format_plain(100 * share, 0)} % of full finetuning"
         chart = _amount_chart(content, rows, "rank", f"capacity-{len(charts)}", label, f"smallest rank that reaches {format_plain(100 * share, 0)} %")
-        charts.append(captioned(content, chart, "capacity", Place(experiment, "", probes), "Further right: more capacity is needed."))
+        note = "Further right: more capacity is needed. An interval with ranks above those that were measured is drawn to the largest of these."
+        charts.append(captioned(content, chart, "capacity", Place(experiment, "", probes), note, group=group, share_of_full=share))
     return charts
 
 
@@ -149,7 +150,7 @@ def tempo_charts(content: StudyContent) -> list[Chart]:
         label = f"{experiment}: {axis}{f', {group}' if group else ''} ({probes})"
         note = "Further left: more rapid. A shift whose last value covers 0 has no half."
         chart = _amount_chart(content, rows, "half_x", f"tempo-{len(charts)}", label, f"{axis} at half of the last shift")
-        charts.append(captioned(content, chart, "tempo", Place(experiment, "", probes), note))
+        charts.append(captioned(content, chart, "tempo", Place(experiment, "", probes), note, axis=axis, group=group))
     return charts
 
 
@@ -165,7 +166,7 @@ def _amount_chart(content: StudyContent, rows: Sequence[Row], column: str, name:
                 None,
                 row[column],
                 row[column] if row["ci_low"] is None else row["ci_low"],
-                row[column] if row["ci_high"] is None else row["ci_high"],
+                row["largest_rank"] if row["ci_high"] is None else row["ci_high"],
                 hover=describe_row(content, row),
             )
             for row in kept

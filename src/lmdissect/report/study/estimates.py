@@ -219,7 +219,7 @@ def curve_charts(content: StudyContent) -> list[Chart]:
         label = f"{experiment}: {axis}{f', {group}' if group else ''} ({probes})"
         panels = curve_panels(content, members, ticks)
         chart = Chart(f"curves-{len(charts)}", label, "", "curve", panels, x_name=axis, ticks=ticks, is_log=is_log)
-        charts.append(captioned(content, chart, "curves", Place(experiment, "", probes)))
+        charts.append(captioned(content, chart, "curves", Place(experiment, "", probes), axis=axis, group=group))
     return charts
 
 

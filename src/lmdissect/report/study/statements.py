@@ -1,8 +1,9 @@
 """Captions: a figure says its finding, in the words of the study's statements, or else of its own numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lmdissect.formats.study_tables import VERDICTS
 from lmdissect.report.study.charts import Chart, Mark, Panel, Series
@@ -40,15 +41,26 @@ def unit_sentence(content: StudyContent, panels: Sequence[Panel]) -> str:
     return f"Intervals are at {level}."
 
 
-def captioned(content: StudyContent, chart: Chart, analysis: str, place: Place, note: str = "") -> Chart:
-    """``chart`` with its caption: the statements about its place, or, where none was made, what its own numbers say; then unit, level and ``note``."""
-    said = _statements_of(content, analysis, place) or _finding(chart, are_extremes=analysis == "moved")
+def captioned(content: StudyContent, chart: Chart, analysis: str, place: Place, note: str = "", **columns: Any) -> Chart:  # noqa: ANN401 - cells
+    """``chart`` with its caption: the statements about its place, or, where none was made, what its own numbers say; then unit, level and ``note``.
+
+    Args:
+        content: The study.
+        chart: The figure.
+        analysis: Whose statements.
+        place: What the figure is of.
+        note: What else to say.
+        columns: What tells the figure from others of the place (``axis``, ``group``, ``share_of_full``), as the statements have it; a statement that has none
+            there is of all of them.
+    """
+    said = _statements_of(content, analysis, place, columns) or _finding(chart, are_extremes=analysis == "moved")
     return replace(chart, caption=" ".join(part for part in (said, unit_sentence(content, chart.panels), note) if part))
 
 
-def _statements_of(content: StudyContent, analysis: str, place: Place) -> str:
+def _statements_of(content: StudyContent, analysis: str, place: Place, columns: Mapping[str, Any]) -> str:
     """The statements about one place, the ones that name the very point before those about its experiment."""
     rows = [row for row in content.statements(analysis) if _speaks_of(row, place)]
+    rows = [row for row in rows if all(row[name] in (value, None) for name, value in columns.items())]
     exact = [row for row in rows if place.point and row["point"] == place.point]
     fitting = exact or [row for row in rows if not place.point or not row["point"]]
     left = len(fitting) - _MOST_SENTENCES

@@ -180,6 +180,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, tuple[Column, ...]], ...]] = {
                 _PER,
                 Column("full_estimate", "Full", "number"),
                 Column("rank", "Rank", "amount_interval"),
+                Column("largest_rank", "Largest measured", "amount"),
                 _OVER,
             ),
         ),
@@ -412,7 +413,7 @@ def _interval_text(cell: Sequence[Any]) -> str:
 
 def _amount_text(cell: Sequence[Any]) -> str:
     estimate, low, high, _ = cell
-    return print_x(estimate) if low is None or high is None else f"{print_x(estimate)} [{print_x(low)}, {print_x(high)}]"
+    return print_x(estimate) if low is None else f"{print_x(estimate)} [{print_x(low)}, {'open' if high is None else print_x(high)}]"
 
 
 def _share_text(cell: Sequence[Any]) -> str:

@@ -56,14 +56,15 @@
     const short = Number(value.toPrecision(3)), text = Math.abs(short) < 1e-4 ? short.toExponential().replace(/e-(\d)$/, "e-0$1") : String(short);
     return withMinus(text);
   };
-  const formatAmounts = ([amount, low, high]) => (low === null || high === null ? formatAmount(amount) : `${formatAmount(amount)} [${formatAmount(low)}, ${formatAmount(high)}]`);
+  const formatAmounts = ([amount, low, high]) => (low === null ? formatAmount(amount) : `${formatAmount(amount)} [${formatAmount(low)}, ${high === null ? "open" : formatAmount(high)}]`);
+  const formatP = (value) => (value < 0.001 ? "< 0.001" : value.toFixed(Number(value.toFixed(3)) === 0.05 ? 4 : 3));
   const printers = {
     text: String,
     count: (value) => formatPlain(value, 0),
     number: (value) => (Number.isInteger(value) ? formatPlain(value, 0) : formatPlain(value, Math.abs(value) < 1 ? 4 : 2)),
     amount: formatAmount,
     share: (value) => `${formatPlain(100 * value, 0)} %`,
-    p: (value) => (value < 0.001 ? "< 0.001" : value.toFixed(3)),
+    p: formatP,
     interval: formatInterval,
     amount_interval: formatAmounts,
     share_interval: formatShare,
