@@ -264,7 +264,7 @@ def _gather_comparison(gathered: GatheredRuns, folder: Path, scores: Path | None
     manifest = read_manifest(folder)
     facts = _from_shift(manifest.details)
     sides = [
-        next((found for place in _score_places(folder, side, key, scores) if (found := _finished_scores(place)) is not None), None)
+        next((found for place in _score_places(folder, side, key, scores) if (found := _finished_scores(place, key)) is not None), None)
         for side, key in zip(("base", "tuned"), manifest.details.get("scores_keys", ["", ""]), strict=True)
     ]
     gathered.compared.append(len(gathered.runs))
@@ -296,11 +296,13 @@ def _training_facts(model: str) -> dict[str, Any]:
     return {"num_target_tokens": manifest.details.get("num_target_tokens"), "training_documents": manifest.counts.get("documents")}
 
 
-def _finished_scores(folder: Path) -> Path | None:
+def _finished_scores(folder: Path, key: str = "") -> Path | None:
+    """``folder``, if finished scores lie there; where a key is given, those that the shifts were made from, and no others that took their place."""
     try:
-        return folder if read_manifest(folder).stage == SCORE_STAGE else None
+        manifest = read_manifest(folder)
     except LmdissectError:
         return None
+    return folder if manifest.stage == SCORE_STAGE and key in ("", manifest.key) else None
 
 
 def _from_shift(details: Mapping[str, Any]) -> dict[str, Any]:

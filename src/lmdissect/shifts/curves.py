@@ -121,17 +121,20 @@ def find_curves(panels: Sequence[Panel]) -> list[Curve]:
 
 
 def _along_field(field: str, panels: Sequence[Panel]) -> list[Curve]:
-    groups: dict[str, list[tuple[float | None, Panel]]] = {}
     placed = [(x, panel) for panel in panels for x in _place(field, panel)]
+    ignored: tuple[str, ...] = _NOT_TRAINING
+    if len({(x, _others(field, panel, ignored)) for x, panel in placed}) < len(placed):
+        ignored = ()  # it tells points of one x apart
+    groups: dict[str, list[tuple[float | None, Panel]]] = {}
     for x, panel in placed:
         if x is not None:
-            groups.setdefault(_others(field, panel), []).append((x, panel))
+            groups.setdefault(_others(field, panel, ignored), []).append((x, panel))
     full = [panel for x, panel in placed if x is None]
     found = {key: members for key, members in groups.items() if len({x for x, _ in members}) > 1}
-    for key, members in found.items():
-        if (whole := _full_point(full, key, members[0][1])) is not None:
+    for members in found.values():
+        if (whole := _full_point(full, members[0][1], ignored)) is not None:
             members.append((None, whole))
-    telling = _telling_fields(field, [members[0][1] for members in found.values()])
+    telling = [name for name in _telling_fields(field, [members[0][1] for members in found.values()]) if name not in ignored]
     return [_curve(field, _shown_group(telling, members[0][1]), members) for members in found.values()]
 
 
@@ -143,25 +146,24 @@ def _place(field: str, panel: Panel) -> list[float | None]:
     return [float(value)] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
 
 
-def _others(field: str, panel: Panel, ignored: Sequence[str] = ()) -> str:
-    """All other fields that a curve must share, as one key."""
-    left_out = (field, *_NOT_TRAINING)
+def _others(field: str, panel: Panel, ignored: Sequence[str]) -> str:
+    """All other fields that a curve must share, but for those whose name begins with one of ``ignored``, as one key."""
     return canonical_json(
-        {name: value for name, value in panel.fields.items() if name not in left_out and not any(name.startswith(start) for start in ignored)}
+        {name: value for name, value in panel.fields.items() if name != field and not any(name.startswith(start) for start in ignored)}
     )
 
 
-def _full_point(full: Sequence[Panel], key: str, member: Panel) -> Panel | None:
+def _full_point(full: Sequence[Panel], member: Panel, ignored: Sequence[str]) -> Panel | None:
     """The point with all weights that belongs to a curve over ranks: equal otherwise, or the only one that is equal but for settings of adapters."""
-    equal = [panel for panel in full if _others(RANK, panel) == key]
-    if not equal:
-        equal = [panel for panel in full if _others(RANK, panel, _OF_ADAPTERS) == _others(RANK, member, _OF_ADAPTERS)]
+    equal: list[Panel] = []
+    for left_out in (ignored, (*ignored, *_OF_ADAPTERS)):
+        equal = equal or [panel for panel in full if _others(RANK, panel, left_out) == _others(RANK, member, left_out)]
     return equal[0] if len(equal) == 1 else None
 
 
 def _telling_fields(field: str, panels: Sequence[Panel]) -> list[str]:
     """Other fields in which the curves of an axis differ."""
-    names = dict.fromkeys(name for panel in panels for name in panel.fields if name != field and name not in _NOT_TRAINING)
+    names = dict.fromkeys(name for panel in panels for name in panel.fields if name != field)
     return [name for name in names if len({canonical_json(panel.fields.get(name)) for panel in panels}) > 1]
 
 

@@ -1,6 +1,7 @@
 """Which runs a study is made of: found, named, and listed where they cannot take part."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,15 @@ def test_comparisons_make_one_experiment(tmp_path: Path) -> None:
     runs = gather_runs(folders).runs
     assert [(run.experiment, run.point, run.probes) for run in runs] == [(COMPARISONS, "tuned", "a test (a)"), (COMPARISONS, "tuned", "a test (b)")]
     assert all(run.base_scores is not None and run.tuned_scores is not None for run in runs)
+
+
+def test_scores_that_took_the_place_of_those_that_were_measured_are_not_read(tmp_path: Path) -> None:
+    folder = _comparison(tmp_path)
+    place = folder / "scores" / "tuned"
+    shutil.rmtree(place)
+    save_scores(place, documents_from_gains({"original": [0.4, 0.5], "casual": [0.1, 0.2]})[1], model="tuned", weights="others")
+    (run,) = gather_runs([folder]).runs
+    assert (run.base_scores, run.tuned_scores) == (folder / "scores" / "base", None)
 
 
 def test_a_demo_is_its_two_comparisons(tmp_path: Path) -> None:

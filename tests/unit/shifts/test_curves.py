@@ -57,6 +57,11 @@ SIZE, RANK, RATE, SHARE = "corpus.size", "finetune.lora.rank", "finetune.learnin
             [(SHARE, "", (0.0, 0.3))],
             id="what is done about overlaps tells nothing apart",
         ),
+        pytest.param(
+            [{SIZE: size, "corpus.on_overlap": way} for way in ("exclude_training", "exclude_probes") for size in (10, 100)],
+            [(SIZE, "on_overlap=exclude_training", (10.0, 100.0)), (SIZE, "on_overlap=exclude_probes", (10.0, 100.0))],
+            id="but where it is varied, the texts differ",
+        ),
         pytest.param([{SHARE: None}, {SHARE: 0.3}], [(SHARE, "", (0.0, 0.3))], id="nothing mixed in is 0"),
         pytest.param([{SIZE: None}, {SIZE: 10}, {SIZE: 20}], [(SIZE, "", (10.0, 20.0))], id="an unset size is nowhere"),
     ],
