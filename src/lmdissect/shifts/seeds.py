@@ -182,12 +182,12 @@ def _over_seeds(values_SD: Floats, num_left_out: int, config: ShiftConfig) -> Cr
     freedoms = np.array([num_documents - 1, num_seeds - 1, (num_documents - 1) * (num_seeds - 1)], dtype=np.float64)
     total = float(parts.sum())
     df: float | None = None
-    if total > 0.0:
+    if total > 0.0 and np.ptp(values_SD, axis=1).any():
         df = total**2 / float((parts**2 / freedoms).sum())
         error = float(np.sqrt(total / (num_seeds * num_documents)))
         reach = error * float(stdtrit(df, 0.5 + config.level / 2.0))
         p_value, method = 2.0 * float(stdtr(df, -abs(mean) / error)), "t over documents and seeds"
-    else:  # every cell holds the same value: there is no spread to judge by, but signs can be counted
+    else:  # the documents of a run all have one value, as a broken scorer gives it: there is no spread to judge by, but signs can be counted
         reach, method = 0.0, "none (all values are equal)"
         p_value = float(sign_flip_p_values(values_SD.mean(axis=0)[:, None], config.num_draws, seeded_rng(config, "sign-flip"))[0])
     return CrossedEstimate(

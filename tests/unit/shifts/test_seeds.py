@@ -71,6 +71,11 @@ def test_constant_values_have_no_interval_but_a_test(value: float, p_value: floa
     assert found.p_value == pytest.approx(p_value, abs=1e-9)
 
 
+def test_documents_that_are_all_alike_have_no_interval_though_the_runs_differ() -> None:
+    found = estimate_crossed(np.repeat([[0.28], [0.281], [0.279]], 50, axis=1), CONFIG)
+    assert (found.ci_low, found.ci_high) == (found.estimate, found.estimate)
+
+
 def test_the_order_of_seeds_and_documents_says_nothing() -> None:
     values = np.random.default_rng(1).normal(size=(4, 20))
     found, turned = estimate_crossed(values, CONFIG), estimate_crossed(values[::-1, ::-1], CONFIG)
