@@ -147,9 +147,8 @@ SCHEMAS = {
     ),
     "cumulative": _schema(**_POINT, **_VARIANT, position="i", **_COUNTS, share="f", ci_low="f", ci_high="f"),
     "tempo": _schema(**_CURVE, last_x="f", last_estimate="f", half_x="f", ci_low="f", ci_high="f"),
-    "capacity": _schema(
-        **_CURVE, share_of_full="f", full_estimate="f", largest_rank="f", rank="f", ci_low="f", ci_high="f"
-    ),  # null: above largest_rank
+    # rank, ci_low and ci_high are null where they lie above largest_rank
+    "capacity": _schema(**_CURVE, share_of_full="f", full_estimate="f", largest_rank="f", rank="f", ci_low="f", ci_high="f"),
     "independence": _schema(
         **_POINT,
         training_corpus="s",
@@ -249,7 +248,7 @@ def read_study_tables(folder: Path) -> tuple[Manifest, dict[str, list[dict[str, 
         path = folder / f"{name}.parquet"
         table = read_table(path) if path.is_file() else None
         if table is None or table.schema.names != SCHEMAS[name].names:
-            message = f"{path} is of another version of this program: make the study again, with lmdissect study ... --out {folder} --replace"
+            message = f"{path} is of another version of this program: make the study again, with lmdissect study ... --out {folder} --replace, or lmdissect run"
             raise UnreadableInputError(message)
         tables[name] = table.to_pylist()
     return manifest, tables

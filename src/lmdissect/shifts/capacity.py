@@ -81,7 +81,10 @@ def _rows(curve: Curve, variant: str, reference: str, config: ShiftConfig) -> tu
                 "share_of_full": share,
                 "full_estimate": full.estimate,
                 "largest_rank": float(ranks_P[-1]),
-                **{name: None if np.isinf(found) else found for name, found in (("rank", rank), ("ci_low", low), ("ci_high", high))},
+                **{
+                    name: None if np.isinf(found) else found
+                    for name, found in (("rank", rank), ("ci_low", min(low, rank)), ("ci_high", max(high, rank)))
+                },
             }
         )
     return rows, reasons
